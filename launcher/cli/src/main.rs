@@ -1,0 +1,3 @@
+//! Runs distributed ML jobs on YTsaurus clusters, and on one laptop.
+
+fn main() {}

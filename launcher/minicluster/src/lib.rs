@@ -1,0 +1,1 @@
+//! A single-machine server of the YTsaurus HTTP API, with real jobs.

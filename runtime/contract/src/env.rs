@@ -1,0 +1,116 @@
+//! Every environment name that we read or set. No other module spells one.
+
+/// Names that YTsaurus sets in a job and init reads.
+pub mod yt {
+    /// Operation id.
+    pub const OPERATION_ID: &str = "YT_OPERATION_ID";
+    /// Job id; its presence means "inside a job".
+    pub const JOB_ID: &str = "YT_JOB_ID";
+    /// Number of the job in its task, kept over restarts: the node rank.
+    pub const JOB_COOKIE: &str = "YT_JOB_COOKIE";
+    /// `YT_PORT_<i>`: the ports that the cluster reserved for the job.
+    pub const PORT_PREFIX: &str = "YT_PORT_";
+    /// Text YSON of the whole secure vault.
+    pub const SECURE_VAULT: &str = "YT_SECURE_VAULT";
+    /// `YT_SECURE_VAULT_<key>`: one value of the secure vault.
+    pub const SECURE_VAULT_PREFIX: &str = "YT_SECURE_VAULT_";
+}
+
+/// Names that the YT clients (Python's and ours) read.
+pub mod client {
+    /// Proxy: a URL, `host:port` or a bare cluster name.
+    pub const PROXY: &str = "YT_PROXY";
+    /// Token.
+    pub const TOKEN: &str = "YT_TOKEN";
+    /// File that holds the token.
+    pub const TOKEN_PATH: &str = "YT_TOKEN_PATH";
+    /// File with the roots that the proxy's certificate is checked against.
+    pub const CA_BUNDLE: &str = "YT_CA_BUNDLE";
+    /// YSON map of cluster names to proxy URLs.
+    pub const PROXY_URL_ALIASING_CONFIG: &str = "YT_PROXY_URL_ALIASING_CONFIG";
+    /// Lets the Python client use plain HTTP inside a job.
+    pub const ALLOW_HTTP_FROM_JOB: &str = "YT_ALLOW_HTTP_REQUESTS_TO_YT_FROM_JOB";
+    /// The user's config as JSON.
+    pub const USER_CONFIG: &str = "YT_USER_CONFIG";
+    /// Docker image the launcher falls back to first.
+    pub const BASE_LAYER: &str = "YT_BASE_LAYER";
+    /// Docker image the launcher falls back to second.
+    pub const JOB_DOCKER_IMAGE: &str = "YT_JOB_DOCKER_IMAGE";
+}
+
+/// Names that a worker finds and any PyTorch or JAX script understands.
+pub mod worker {
+    /// Host of rank 0.
+    pub const MASTER_ADDR: &str = "MASTER_ADDR";
+    /// Port of rank 0.
+    pub const MASTER_PORT: &str = "MASTER_PORT";
+    /// Workers of the whole job.
+    pub const WORLD_SIZE: &str = "WORLD_SIZE";
+    /// Rank of the node.
+    pub const NODE_RANK: &str = "NODE_RANK";
+    /// Rank of the worker on its node.
+    pub const LOCAL_RANK: &str = "LOCAL_RANK";
+    /// Rank of the worker in the job.
+    pub const RANK: &str = "RANK";
+    /// torchrun: workers on this node.
+    pub const LOCAL_WORLD_SIZE: &str = "LOCAL_WORLD_SIZE";
+    /// torchrun: rank of the node.
+    pub const GROUP_RANK: &str = "GROUP_RANK";
+    /// torchrun: number of nodes.
+    pub const GROUP_WORLD_SIZE: &str = "GROUP_WORLD_SIZE";
+    /// torchrun: rank within the role; we have one role.
+    pub const ROLE_RANK: &str = "ROLE_RANK";
+    /// torchrun: size of the role.
+    pub const ROLE_WORLD_SIZE: &str = "ROLE_WORLD_SIZE";
+    /// torchrun: name of the role.
+    pub const ROLE_NAME: &str = "ROLE_NAME";
+    /// torchrun: restarts so far, our attempt.
+    pub const TORCHELASTIC_RESTART_COUNT: &str = "TORCHELASTIC_RESTART_COUNT";
+    /// torchrun: restarts allowed.
+    pub const TORCHELASTIC_MAX_RESTARTS: &str = "TORCHELASTIC_MAX_RESTARTS";
+    /// torchrun: name of the run, our operation id.
+    pub const TORCHELASTIC_RUN_ID: &str = "TORCHELASTIC_RUN_ID";
+    /// JAX: `host:port` of process 0.
+    pub const JAX_COORDINATOR_ADDRESS: &str = "JAX_COORDINATOR_ADDRESS";
+    /// JAX: number of processes.
+    pub const JAX_NUM_PROCESSES: &str = "JAX_NUM_PROCESSES";
+    /// JAX: rank of the process.
+    pub const JAX_PROCESS_ID: &str = "JAX_PROCESS_ID";
+    /// Path of the worker's own JSON: mesh, indices, endpoints, incarnation, paths.
+    pub const TRACTO_CONFIG: &str = "TRACTO_CONFIG";
+    /// Python's module path, which the bound libraries are put in front of.
+    pub const PYTHONPATH: &str = "PYTHONPATH";
+}
+
+/// Path of the job spec; its presence makes `tractorun-init` a job's init.
+pub const JOB_SPEC: &str = "TRACTORUN_JOB_SPEC";
+
+/// Key of the secure vault that holds init's token.
+pub const VAULT_YT_TOKEN: &str = "tractorun_yt_token";
+
+/// Key of the secure vault that holds the Docker registry's credentials.
+pub const VAULT_DOCKER_AUTH: &str = "docker_auth";
+
+/// Host that other nodes reach this one by, instead of the host name and addresses found: set by `--local`.
+pub const ADVERTISE_HOST: &str = "TRACTORUN_ADVERTISE_HOST";
+
+/// `stdin`: init stops in order when its standard input ends, that is when its launcher is gone.
+pub const LIFELINE: &str = "TRACTORUN_LIFELINE";
+
+/// Level of init's own log lines: `error`, `warn`, `info` (default), `debug`, `trace`.
+pub const LOG_LEVEL: &str = "TRACTORUN_LOG_LEVEL";
+
+/// Set for workers: number of the incarnation.
+pub const INCARNATION_ID: &str = "TRACTORUN_INCARNATION_ID";
+
+/// Set for workers: number of the attempt within the incarnation.
+pub const ATTEMPT: &str = "TRACTORUN_ATTEMPT";
+
+/// Set for workers: the run's base directory on the cluster.
+pub const YT_PATH: &str = "TRACTORUN_YT_PATH";
+
+/// Where the launcher finds `tractorun-init` if it is not beside it.
+pub const INIT_BINARY: &str = "TRACTORUN_INIT";
+
+/// Where the launcher finds `tractorun-minicluster` if it is not beside it.
+pub const MINICLUSTER_BINARY: &str = "TRACTORUN_MINICLUSTER";

@@ -1,0 +1,279 @@
+//! The job spec: the JSON document that the launcher writes and `tractorun-init` reads.
+//!
+//! It is the wire form: plain data without logic beyond its version. The file is readable by everybody who
+//! may read the operation, so nothing secret belongs into it; tokens travel in the operation's secure vault
+//! (see [`crate::env::VAULT_YT_TOKEN`]).
+//!
+//! Versions: a newer *minor* version only adds fields that an older init may ignore without changing what
+//! the user asked for; everything else is a new *major* version, which an older init refuses by name.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
+
+/// The version that this build writes and the newest that it reads.
+pub const SPEC_VERSION: SpecVersion = SpecVersion { major: 1, minor: 0 };
+
+/// Version of a job spec, written as `"major.minor"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SpecVersion {
+    /// Changes when an older init could misread the spec.
+    pub major: u32,
+    /// Changes when fields are added that may be ignored.
+    pub minor: u32,
+}
+
+/// Everything one `tractorun-init` needs to know that is the same on every node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobSpec {
+    /// Version of this document.
+    pub version: SpecVersion,
+    /// The cluster the run keeps its notice board on.
+    pub cluster: Cluster,
+    /// Base directory of the run on the cluster, absolute (`//...`).
+    pub yt_path: String,
+    /// Shape of the job.
+    pub mesh: Mesh,
+    /// The user's command, at least one element; the first is looked up in the worker's `PATH`.
+    pub command: Vec<String>,
+    /// The user's environment variables, in order; a later one of the same name wins.
+    #[serde(default)]
+    pub env: Vec<EnvVar>,
+    /// The user's own config, handed to workers as JSON in `YT_USER_CONFIG`; `null` when none was given.
+    #[serde(default)]
+    pub user_config: Option<Map<String, Value>>,
+    /// Archives (tar + zstd) in the sandbox to unpack.
+    #[serde(default)]
+    pub binds: Vec<Bind>,
+    /// Python libraries: archives to unpack and put on `PYTHONPATH`, in order.
+    #[serde(default)]
+    pub libs: Vec<Lib>,
+    /// Cypress files that the cluster put into the sandbox, to be placed at their destination.
+    #[serde(default)]
+    pub cypress_binds: Vec<CypressBind>,
+    /// When lines of workers carry their rank in front.
+    #[serde(default)]
+    pub line_prefix: LinePrefix,
+    /// How long each thing may take.
+    #[serde(default)]
+    pub timeouts: Timeouts,
+}
+
+/// How to reach the cluster from inside the job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cluster {
+    /// Proxy as `YT_PROXY` takes it: a URL, `host:port` or a bare cluster name.
+    pub proxy: String,
+}
+
+/// Shape of the job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mesh {
+    /// Nodes (jobs of the operation), at least 1.
+    pub node_count: u32,
+    /// Workers on each node, at least 1.
+    pub process_per_node: u32,
+    /// GPUs of each worker.
+    pub gpu_per_process: u32,
+}
+
+/// One environment variable of the user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvVar {
+    /// Name of the variable.
+    pub name: String,
+    /// Where its value comes from.
+    #[serde(flatten)]
+    pub source: EnvSource,
+}
+
+/// Where the value of an [`EnvVar`] comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EnvSource {
+    /// `{"name": .., "value": ..}`: the value itself, readable by all.
+    Value(String),
+    /// `{"name": .., "cypress_path": ..}`: a Cypress string node or document read inside the job.
+    CypressPath(String),
+}
+
+/// A local file or folder that travelled as an archive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bind {
+    /// Name of the archive (tar + zstd) in the sandbox.
+    pub archive: String,
+    /// Where its single top entry goes: a path in the container; a relative one starts in the sandbox.
+    /// The archive's top entry is called `root` and is a file or a folder.
+    pub destination: String,
+}
+
+/// A local Python library that travelled as an archive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lib {
+    /// Name of the archive (tar + zstd) in the sandbox; its single top entry is called `root`.
+    pub archive: String,
+    /// Name of the library: the folder that `import` looks for.
+    pub name: String,
+}
+
+/// A Cypress file that the cluster put into the sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CypressBind {
+    /// Name of the file in the sandbox.
+    pub file: String,
+    /// Where it is to appear; a relative path starts in the sandbox.
+    pub destination: String,
+}
+
+/// When lines of workers carry `[rank] ` in front.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LinePrefix {
+    /// Where a node has several workers.
+    #[default]
+    Auto,
+    /// Always: several nodes share one terminal.
+    Rank,
+}
+
+/// Time limits of a run, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Timeouts {
+    /// From init's start until every node has joined.
+    pub rendezvous_ms: u64,
+    /// A node not heard of for this long is lost.
+    pub heartbeat_ms: u64,
+    /// From SIGTERM to SIGKILL when workers are stopped.
+    pub grace_period_ms: u64,
+}
+
+impl Default for Timeouts {
+    /// Ten minutes for nodes that the scheduler starts one by one; heartbeats survive a long pause of a
+    /// loaded machine; ten seconds of grace are what container engines give.
+    fn default() -> Self {
+        Self { rendezvous_ms: 600_000, heartbeat_ms: 30_000, grace_period_ms: 10_000 }
+    }
+}
+
+/// Why a job spec was not understood.
+#[derive(Debug, thiserror::Error)]
+pub enum ParseError {
+    /// Not JSON, or not of the spec's shape.
+    #[error("job spec is not valid: {0}")]
+    Invalid(#[from] serde_json::Error),
+    /// The document says no version.
+    #[error("job spec has no `version`: expected \"{SPEC_VERSION}\"")]
+    NoVersion,
+    /// Written by a newer launcher.
+    #[error(
+        "job spec has version {found}, this tractorun-init reads versions up to {SPEC_VERSION}\n\
+         hint: use a tractorun-init of the launcher's release, or leave it to the launcher to bring its own"
+    )]
+    TooNew {
+        /// Version of the document.
+        found: SpecVersion,
+    },
+}
+
+// === impl SpecVersion ===
+
+impl fmt::Display for SpecVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+impl Serialize for SpecVersion {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for SpecVersion {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let parse = || {
+            let (major, minor) = text.split_once('.')?;
+            Some(Self { major: major.parse().ok()?, minor: minor.parse().ok()? })
+        };
+        parse().ok_or_else(|| {
+            serde::de::Error::custom(format!("version `{text}` is not of the form `major.minor`"))
+        })
+    }
+}
+
+// === impl JobSpec ===
+
+impl JobSpec {
+    /// Reads a job spec.
+    ///
+    /// The version is looked at first: a document of a newer major version is refused as such, whatever
+    /// else it holds.
+    pub fn parse(document: &[u8]) -> Result<Self, ParseError> {
+        let value: Value = serde_json::from_slice(document)?;
+        let version = value.get("version").ok_or(ParseError::NoVersion)?;
+        let found = SpecVersion::deserialize(version)?;
+        if found.major > SPEC_VERSION.major {
+            return Err(ParseError::TooNew { found });
+        }
+        Ok(serde_json::from_value(value)?)
+    }
+
+    /// Writes the spec as JSON. Equal specs give equal bytes, so that the file cache knows them again.
+    pub fn to_json(&self) -> Vec<u8> {
+        // Plain data with string keys: there is nothing in it that serde_json could refuse.
+        serde_json::to_vec_pretty(self).expect("a job spec is always valid JSON")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A spec as version 1.0 wrote it. It never changes: old launchers must work with new inits.
+    const GOLDEN_1_0: &str = include_str!("../testdata/job_spec_1_0.json");
+
+    #[test]
+    fn reads_version_1_0_and_writes_it_back() {
+        let spec = JobSpec::parse(GOLDEN_1_0.as_bytes()).unwrap();
+        assert_eq!(spec.mesh.node_count, 2);
+        assert_eq!(spec.env[1].source, EnvSource::CypressPath("//tmp/secret".into()));
+        assert_eq!(JobSpec::parse(&spec.to_json()).unwrap(), spec);
+        assert_eq!(String::from_utf8(spec.to_json()).unwrap(), GOLDEN_1_0.trim_end());
+    }
+
+    #[test]
+    fn optional_fields_have_defaults() {
+        let spec = JobSpec::parse(
+            br#"{"version": "1.0", "cluster": {"proxy": "http://h:1"}, "yt_path": "//tmp/x",
+                 "mesh": {"node_count": 1, "process_per_node": 1, "gpu_per_process": 0}, "command": ["true"]}"#,
+        )
+        .unwrap();
+        assert_eq!(spec.timeouts, Timeouts::default());
+        assert_eq!(spec.line_prefix, LinePrefix::Auto);
+    }
+
+    #[test]
+    fn a_newer_minor_version_is_read_and_its_new_fields_ignored() {
+        let document = GOLDEN_1_0.replacen("\"1.0\"", "\"1.9\", \"novelty\": true", 1);
+        assert_eq!(JobSpec::parse(document.as_bytes()).unwrap().version, SpecVersion { major: 1, minor: 9 });
+    }
+
+    #[test]
+    fn errors_say_what_is_wrong() {
+        let text = |document: &str| JobSpec::parse(document.as_bytes()).unwrap_err().to_string();
+        assert_eq!(
+            text(r#"{"version": "2.3", "anything": []}"#),
+            "job spec has version 2.3, this tractorun-init reads versions up to 1.0\n\
+             hint: use a tractorun-init of the launcher's release, or leave it to the launcher to bring its own"
+        );
+        assert_eq!(text("{}"), "job spec has no `version`: expected \"1.0\"");
+        assert_eq!(
+            text(r#"{"version": "one"}"#),
+            "job spec is not valid: version `one` is not of the form `major.minor`"
+        );
+        assert!(text(r#"{"version": "1.0"}"#).starts_with("job spec is not valid: missing field `cluster`"));
+    }
+}

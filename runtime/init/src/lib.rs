@@ -1,0 +1,1 @@
+//! PID 1 of a distributed training job: rendezvous, supervision, logs.

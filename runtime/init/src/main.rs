@@ -1,0 +1,3 @@
+//! PID 1 of a distributed training job: rendezvous, supervision, logs.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Every system call of tractorun that needs unsafe code, and nothing else.
