@@ -1,1 +1,5 @@
 //! PID 1 of a distributed training job: rendezvous, supervision, logs.
+
+pub mod control;
+pub mod job;
+pub mod rendezvous;
