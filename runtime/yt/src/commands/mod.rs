@@ -1,0 +1,7 @@
+//! The commands, one file per family.
+
+pub mod batch;
+pub mod cypress;
+pub mod files;
+pub mod operations;
+pub mod tables;
