@@ -1,0 +1,182 @@
+//! The checked form of everything the user asked for.
+//!
+//! [`Settings`] is complete: no `Option` that has a default, no text that is still to be parsed, enums instead
+//! of flags. Whoever holds one need not check it again. It is made from the command line, the YAML file and
+//! the environment, in this order of precedence, and all problems are reported at once, before anything is
+//! touched.
+
+use std::path::PathBuf;
+
+use serde_json::{Map, Value};
+use tractorun_contract::job_spec::EnvVar;
+
+/// Everything that one run needs to know.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Base directory of the run on the cluster: starts with `//`, does not end with `/`.
+    pub yt_path: String,
+    /// Title of the operation.
+    pub title: String,
+    /// Docker image of the job; always there unless [`Place::Local`].
+    pub docker_image: Option<String>,
+    /// The user's command, at least one element.
+    pub command: Vec<String>,
+    /// Shape of the job and where it is scheduled.
+    pub mesh: Mesh,
+    /// The user's environment variables, in order.
+    pub env: Vec<EnvVar>,
+    /// What each node may use.
+    pub resources: Resources,
+    /// The user's own config.
+    pub user_config: Option<Map<String, Value>>,
+    /// Local files and folders that travel; all sources exist.
+    pub bind_local: Vec<BindLocal>,
+    /// Local Python libraries that travel; all are existing folders or files with distinct names.
+    pub bind_local_lib: Vec<PathBuf>,
+    /// Cypress nodes that are placed in the container.
+    pub bind_cypress: Vec<BindCypress>,
+    /// Whether the primary's stderr is shown on the terminal.
+    pub proxy_stderr_mode: ProxyStderrMode,
+    /// Where the workers' lines go.
+    pub operation_log_mode: OperationLogMode,
+    /// Whether to stay until the operation ends.
+    pub wait: Wait,
+    /// Whether to act or only to show.
+    pub run_mode: RunMode,
+    /// Where the job runs.
+    pub place: Place,
+    /// Cypress path of the document with the Docker registry's credentials.
+    pub docker_auth_secret: Option<String>,
+    /// Cypress path of the cluster's tractorun configuration.
+    pub cluster_config_path: String,
+    /// Merged over the operation's spec.
+    pub yt_operation_spec: Map<String, Value>,
+    /// Merged over the task's spec.
+    pub yt_task_spec: Map<String, Value>,
+}
+
+/// Shape of the job and where it is scheduled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mesh {
+    /// Nodes (jobs of the operation), at least 1.
+    pub node_count: u32,
+    /// Workers on each node, at least 1.
+    pub process_per_node: u32,
+    /// GPUs of each worker; 0 in [`Place::Local`].
+    pub gpu_per_process: u32,
+    /// Pool trees; empty: the cluster's default.
+    pub pool_trees: Vec<String>,
+    /// Pool; `None`: the cluster's default.
+    pub pool: Option<String>,
+}
+
+/// What each node may use; `None`: the cluster's default.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Resources {
+    /// CPU cores, above 0.
+    pub cpu_limit: Option<f64>,
+    /// Memory, at least 1 byte.
+    pub memory_limit_bytes: Option<u64>,
+}
+
+/// A local file or folder that is placed in the container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BindLocal {
+    /// Existing file or folder, as the user wrote it.
+    pub source: PathBuf,
+    /// Path in the container; a relative one starts in the job's sandbox. Relative in [`Place::Local`].
+    pub destination: String,
+}
+
+/// A Cypress node that is placed in the container.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BindCypress {
+    /// Path of a file, a map node or a link to either: starts with `//`.
+    pub source: String,
+    /// Path in the container; a relative one starts in the job's sandbox. Relative in [`Place::Local`].
+    pub destination: String,
+    /// How the cluster hands the files out.
+    pub attributes: BindAttributes,
+}
+
+/// Attributes of a Cypress bind; `None`: the cluster's default.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct BindAttributes {
+    /// Whether the file gets the executable bit.
+    pub executable: Option<bool>,
+    /// Format of a table.
+    pub format: Option<Value>,
+    /// Whether the node's artifact cache is passed by.
+    pub bypass_artifact_cache: Option<bool>,
+}
+
+/// Whether the primary's stderr is shown on the terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyStderrMode {
+    /// It is not.
+    Disabled,
+    /// The stderr of node 0 is.
+    Primary,
+}
+
+/// Where the workers' lines go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OperationLogMode {
+    /// To the job's stderr.
+    Default,
+}
+
+/// Whether the launcher stays until the operation ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// It does, and the operation lives in a transaction of the launcher.
+    ForEnd,
+    /// It leaves as soon as the operation is started, and there is no transaction.
+    NotAtAll,
+}
+
+/// Whether to act or only to show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunMode {
+    /// Run the job.
+    Submit,
+    /// Print what would be submitted, without network.
+    DryRun,
+}
+
+/// Where the job runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// As an operation on the cluster.
+    Cluster,
+    /// On this machine.
+    Local,
+}
+
+/// What a command acts on: the settings, and for a dry run where they came from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Invocation {
+    /// The checked settings.
+    pub settings: Settings,
+    /// Content of the YAML file; `null` without one.
+    pub file_config: Value,
+    /// The options given on the command line, by their key in YAML.
+    pub cli_args: Value,
+}
+
+impl Invocation {
+    /// The `configuration` section of a dry run: `{file_config, effective_config, cli_args}`.
+    pub fn configuration(&self) -> Value {
+        serde_json::json!({
+            "file_config": self.file_config,
+            "effective_config": effective_config(&self.settings),
+            "cli_args": self.cli_args,
+        })
+    }
+}
+
+/// The settings as a YAML file would spell them, all defaults filled in.
+pub fn effective_config(settings: &Settings) -> Value {
+    let _ = settings;
+    todo!()
+}
