@@ -3,3 +3,4 @@
 pub mod control;
 pub mod job;
 pub mod rendezvous;
+pub mod supervisor;

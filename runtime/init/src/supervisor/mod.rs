@@ -1,0 +1,1 @@
+//! The supervisor core: what to do next, as plain functions.

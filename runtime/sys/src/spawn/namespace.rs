@@ -1,0 +1,1 @@
+//! Namespaces and mounts of the child, planned before the fork.

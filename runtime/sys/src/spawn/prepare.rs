@@ -1,0 +1,1 @@
+//! What the parent makes ready before the fork.
