@@ -82,7 +82,10 @@ pub struct Operations {}
 
 impl Operations {
     /// Makes the folder for jobs, and tries once how well jobs can be isolated on this machine.
-    pub fn new(_config: OperationsConfig, _artifacts: Arc<dyn Artifacts>) -> Result<Arc<Self>, OperationsError> {
+    pub fn new(
+        _config: OperationsConfig,
+        _artifacts: Arc<dyn Artifacts>,
+    ) -> Result<Arc<Self>, OperationsError> {
         todo!()
     }
 
