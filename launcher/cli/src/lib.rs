@@ -5,5 +5,7 @@
 //! should know and names the exit status. Nothing here knows about processes inside a job; that is
 //! `tractorun-init`.
 
+pub mod commands;
+pub mod pack;
 pub mod report;
 pub mod settings;

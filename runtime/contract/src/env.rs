@@ -97,6 +97,10 @@ pub const ADVERTISE_HOST: &str = "TRACTORUN_ADVERTISE_HOST";
 /// `stdin`: init stops in order when its standard input ends, that is when its launcher is gone.
 pub const LIFELINE: &str = "TRACTORUN_LIFELINE";
 
+/// Where workers start instead of the sandbox: set by `--local` without binds, so that `python3 train.py` means
+/// the file in front of the user.
+pub const WORKING_DIRECTORY: &str = "TRACTORUN_WORKING_DIRECTORY";
+
 /// Level of init's own log lines: `error`, `warn`, `info` (default), `debug`, `trace`.
 pub const LOG_LEVEL: &str = "TRACTORUN_LOG_LEVEL";
 
