@@ -12,6 +12,7 @@
 #![allow(unsafe_code, reason = "this is the one crate that may; every block says why it is sound")]
 
 pub mod descriptor;
+pub mod jobroot;
 pub mod pid;
 pub mod reap;
 pub mod signal;
