@@ -1,17 +1,92 @@
-//! Descriptors: pipes, non-blocking reads, sizes.
+//! Descriptors: pipes, sizes, places above the standard three.
 
+use std::fs::OpenOptions;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-/// Opens a pipe; both ends are close-on-exec. The reading end is non-blocking, the writing end, which a
-/// program gets as its stdout, is not.
+/// Opens a pipe for a program's output; both ends are close-on-exec. The reading end is non-blocking, the
+/// writing end, which the program gets, is not.
 pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
-    todo!()
+    let (reader, writer) = blocking_pipe()?;
+    // SAFETY: fcntl with F_SETFL takes numbers only, and the descriptor is open. A new pipe has no other flags.
+    if unsafe { libc::fcntl(reader.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) } == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok((reader, writer))
 }
 
 /// Asks the kernel for a pipe buffer of this many bytes. It may refuse (`EPERM` beyond the user's limit), which
 /// costs speed only.
-pub fn set_pipe_size(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
-    let _ = (fd, bytes);
-    todo!()
+pub fn set_pipe_size(fd: BorrowedFd<'_>, bytes: u32) -> io::Result<()> {
+    let bytes = libc::c_int::try_from(bytes).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+    // SAFETY: fcntl with F_SETPIPE_SZ takes numbers only, and the descriptor is open.
+    if unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETPIPE_SZ, bytes) } == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// A pipe whose ends both block; both are close-on-exec.
+pub(crate) fn blocking_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut ends = [0; 2];
+    // SAFETY: pipe2 writes two descriptors into an array of two.
+    if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) } == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: both are fresh and nobody else's.
+    Ok(unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) })
+}
+
+/// `/dev/null` for reading and writing.
+pub(crate) fn open_null() -> io::Result<OwnedFd> {
+    Ok(OpenOptions::new().read(true).write(true).open("/dev/null")?.into())
+}
+
+/// Moves a descriptor above 2, if it is not there: a program started with a closed stdin opens files as 0.
+pub(crate) fn above_standard(fd: OwnedFd) -> io::Result<OwnedFd> {
+    if fd.as_raw_fd() > 2 { Ok(fd) } else { duplicate_above_standard(&fd) }
+}
+
+/// A close-on-exec duplicate above 2.
+pub(crate) fn duplicate_above_standard(fd: &OwnedFd) -> io::Result<OwnedFd> {
+    // SAFETY: fcntl with F_DUPFD_CLOEXEC takes numbers only, and the descriptor is open.
+    let duplicate = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 3) };
+    if duplicate == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it is fresh and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(duplicate) })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::{Read, Write};
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn reading_an_empty_pipe_does_not_block() {
+        let (reader, writer) = pipe().unwrap();
+        let (mut reader, mut writer) = (File::from(reader), File::from(writer));
+        let mut buffer = [0; 8];
+        assert_eq!(reader.read(&mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        writer.write_all(b"abc").unwrap();
+        assert_eq!(reader.read(&mut buffer).unwrap(), 3);
+    }
+
+    #[test]
+    fn a_pipe_takes_the_size_it_is_given() {
+        let (_reader, writer) = pipe().unwrap();
+        set_pipe_size(writer.as_fd(), 128 * 1024).unwrap();
+        // SAFETY: fcntl with F_GETPIPE_SZ takes numbers only.
+        assert_eq!(unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_GETPIPE_SZ) }, 128 * 1024);
+    }
+
+    #[test]
+    fn duplicates_are_above_the_standard_three() {
+        let (reader, _writer) = pipe().unwrap();
+        assert!(duplicate_above_standard(&reader).unwrap().as_raw_fd() > 2);
+    }
 }

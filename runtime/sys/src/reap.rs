@@ -46,32 +46,15 @@ pub fn reap_any() -> io::Result<Reaped> {
 
 /// Waits until one particular child has ended. Blocks the thread.
 pub fn wait_pid(pid: Pid) -> io::Result<ExitReason> {
-    loop {
-        if let Some(reason) = wait(pid, 0)? {
-            return Ok(reason);
-        }
-    }
-}
-
-/// Looks whether one particular child has ended, without waiting.
-pub fn try_wait_pid(pid: Pid) -> io::Result<Option<ExitReason>> {
-    wait(pid, libc::WNOHANG)
-}
-
-/// One `waitpid` for a particular child; interruptions are no answer.
-fn wait(pid: Pid, flags: i32) -> io::Result<Option<ExitReason>> {
     let mut status = 0;
     loop {
         // SAFETY: `status` outlives the call; `pid` is positive, so one process is meant.
-        match unsafe { libc::waitpid(pid.as_raw(), &raw mut status, flags | libc::__WALL) } {
-            0 => return Ok(None),
-            -1 => {
-                let error = io::Error::last_os_error();
-                if error.kind() != io::ErrorKind::Interrupted {
-                    return Err(error);
-                }
-            }
-            _ => return Ok(Some(decode(status))),
+        if unsafe { libc::waitpid(pid.as_raw(), &raw mut status, libc::__WALL) } != -1 {
+            return Ok(decode(status));
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
         }
     }
 }

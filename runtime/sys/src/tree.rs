@@ -1,9 +1,11 @@
 //! Process trees: who descends from this process, and ending all of them.
 
+use std::collections::{HashMap, HashSet};
+use std::fs;
 use std::io;
 
-use crate::pid::Pid;
-use crate::signal::Signal;
+use crate::pid::{Pid, Role};
+use crate::signal::{self, Signal};
 
 /// One living process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,30 +16,245 @@ pub struct Process {
     pub parent: i32,
     /// Its process group.
     pub group: i32,
+    /// Its session.
+    pub session: i32,
 }
+
+/// Looks for a tree that no longer grows at most this often before it kills what it has seen; the caller
+/// repeats anyway.
+const STOP_ROUNDS: u32 = 100;
 
 /// Makes orphaned descendants children of the calling process (`PR_SET_CHILD_SUBREAPER`). PID 1 is one by
 /// nature.
 pub fn become_subreaper() -> io::Result<()> {
-    todo!()
+    Ok(nix::sys::prctl::set_child_subreaper(true)?)
 }
 
 /// Every living descendant of a process (zombies are not living), by `/proc`. A snapshot: who forks meanwhile
 /// is seen by the next one.
 pub fn descendants(of: Pid) -> io::Result<Vec<Process>> {
-    let _ = of;
-    todo!()
+    // A /proc of another PID namespace would give numbers that mean other processes here.
+    let own = fs::read_link("/proc/self")?;
+    if own.as_os_str() != Pid::current().to_string().as_str() {
+        return Err(io::Error::other("/proc is of another PID namespace"));
+    }
+    let mut children: HashMap<i32, Vec<(Process, Life)>> = HashMap::new();
+    for entry in fs::read_dir("/proc")? {
+        let Ok(entry) = entry else { continue };
+        let name = entry.file_name();
+        let Some(number) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
+        // Who ended since the listing has no file any more.
+        let Ok(stat) = fs::read(entry.path().join("stat")) else { continue };
+        if let Some((process, life)) = parse_stat(number, &stat) {
+            children.entry(process.parent).or_default().push((process, life));
+        }
+    }
+    let mut found = Vec::new();
+    let mut parents = vec![of.as_raw()];
+    while let Some(parent) = parents.pop() {
+        // Taking the entry out makes the walk end even if reused numbers made a circle.
+        for (process, life) in children.remove(&parent).unwrap_or_default() {
+            // A zombie whose other threads run still has children.
+            parents.push(process.pid.as_raw());
+            if life == Life::Living {
+                found.push(process);
+            }
+        }
+    }
+    Ok(found)
 }
 
-/// Sends a signal to every living descendant of the calling process; returns how many got it.
+/// Sends a signal to every living descendant of the calling process; returns how many got it (as PID 1: all at
+/// once, uncounted, so 0 or 1).
 pub fn signal_descendants(signal: Signal) -> io::Result<usize> {
-    let _ = signal;
-    todo!()
+    if Role::current() == Role::Init {
+        return as_init(signal);
+    }
+    let got = descendants(Pid::current())?.iter().filter(|p| signal::send(p.pid, signal).is_ok()).count();
+    Ok(got)
 }
 
 /// Sends SIGKILL to every living descendant of the calling process, in such a way that forking does not help
-/// them. Returns how many got it. Repeat, reaping between, until [`crate::reap::reap_any`] says
-/// `NoChildren`.
+/// them: PID 1 kills all at once; anybody else first stops all that it sees until it sees nobody new, since who
+/// is stopped cannot fork. Returns how many got it. Repeat, reaping between, until
+/// [`crate::reap::reap_any`] says `NoChildren`.
 pub fn kill_descendants() -> io::Result<usize> {
-    todo!()
+    if Role::current() == Role::Init {
+        return as_init(Signal::KILL);
+    }
+    let mut stopped = HashSet::new();
+    let mut seen = Vec::new();
+    for _ in 0..STOP_ROUNDS {
+        seen = descendants(Pid::current())?;
+        let news: Vec<Process> = seen.iter().filter(|process| stopped.insert(process.pid)).copied().collect();
+        if news.is_empty() {
+            break;
+        }
+        send_each_or_group(&news, Signal::STOP);
+    }
+    Ok(send_each_or_group(&seen, Signal::KILL))
+}
+
+/// Sends a signal to these descendants; returns how many of them could be told. Where a whole group descends
+/// from us the group gets it in one call, in which, by the kernel's rule, no member can fork away: a fork bomb
+/// grows faster than one can look for its parts. That is so in every session but our own, since sessions
+/// begin with one process and nobody enters them but by birth.
+fn send_each_or_group(processes: &[Process], signal: Signal) -> usize {
+    // SAFETY: getsid takes and gives numbers only.
+    let own_session = unsafe { libc::getsid(0) };
+    let mut groups: HashMap<i32, bool> = HashMap::new();
+    let told = processes.iter().filter(|process| match Pid::from_raw(process.group) {
+        Some(group) if process.session != own_session => {
+            *groups.entry(process.group).or_insert_with(|| signal::send_group(group, signal).is_ok())
+        }
+        _ => signal::send(process.pid, signal).is_ok(),
+    });
+    // Who is gone by now is no matter; whom we may not signal stays for the caller to see.
+    told.count()
+}
+
+/// To everybody; that there is nobody is no error.
+fn as_init(signal: Signal) -> io::Result<usize> {
+    match signal::send_all_as_init(signal) {
+        Ok(()) => Ok(1),
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(0),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a process still runs code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    Living,
+    /// Ended, not yet reaped.
+    Zombie,
+}
+
+/// Reads `/proc/<pid>/stat`: `pid (name) state parent group session ...`. The name may hold anything, `)` and newlines
+/// too, so the fields are counted from its last `)`.
+fn parse_stat(number: i32, stat: &[u8]) -> Option<(Process, Life)> {
+    let end = stat.iter().rposition(|byte| *byte == b')')?;
+    let rest = std::str::from_utf8(&stat[end + 1..]).ok()?;
+    let mut fields = rest.split_ascii_whitespace();
+    let life = if matches!(fields.next()?, "Z" | "X" | "x") { Life::Zombie } else { Life::Living };
+    let parent = fields.next()?.parse().ok()?;
+    let group = fields.next()?.parse().ok()?;
+    let session = fields.next()?.parse().ok()?;
+    Some((Process { pid: Pid::from_raw(number)?, parent, group, session }, life))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reap::{self, ExitReason, Reaped, reap_any};
+    use crate::spawn::{Command, Stdio, spawn};
+
+    #[test]
+    fn the_name_in_stat_may_hold_anything() {
+        let stat = b"42 (a) S 1 (b\n) R 7 5 6 0 -1 4194560";
+        let (process, life) = parse_stat(42, stat).unwrap();
+        assert_eq!(process, Process { pid: Pid::from_raw(42).unwrap(), parent: 7, group: 5, session: 6 });
+        assert_eq!(life, Life::Living);
+        assert_eq!(parse_stat(42, b"42 (x) Z 7 5 6").unwrap().1, Life::Zombie);
+        assert_eq!(parse_stat(42, b"garbage"), None);
+    }
+
+    /// Runs the named test of this file in a process of its own, where it may be a subreaper and kill all
+    /// that descends from it. Inside it returns `Where::Inside`.
+    fn in_own_process(name: &str) -> Where {
+        const INSIDE: &str = "TRACTORUN_SYS_TEST_INSIDE";
+        if std::env::var_os(INSIDE).is_some() {
+            return Where::Inside;
+        }
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args = vec!["--exact".into(), format!("tree::tests::{name}").into(), "--nocapture".into()];
+        command.environment = std::env::vars_os().chain([(INSIDE.into(), "1".into())]).collect();
+        command.stdout = Stdio::Inherit;
+        command.stderr = Stdio::Inherit;
+        let child = spawn(&command).unwrap();
+        assert_eq!(reap::wait_pid(child).unwrap(), ExitReason::Code(0));
+        Where::Outside
+    }
+
+    #[derive(PartialEq)]
+    enum Where {
+        Inside,
+        Outside,
+    }
+
+    fn shell(script: &str) -> Pid {
+        let mut command = Command::new("/bin/sh");
+        command.args = vec!["-c".into(), script.into()];
+        command.environment = vec![("PATH".into(), "/usr/bin:/bin".into())];
+        spawn(&command).unwrap()
+    }
+
+    /// Kills and reaps until nobody is left; how many were reaped.
+    fn end_all() -> usize {
+        let mut reaped = 0;
+        loop {
+            kill_descendants().unwrap();
+            loop {
+                match reap_any().unwrap() {
+                    Reaped::Child(..) => reaped += 1,
+                    Reaped::NoneEnded => break std::thread::yield_now(),
+                    Reaped::NoChildren => return reaped,
+                }
+            }
+        }
+    }
+
+    /// Waits until this many descendants live.
+    fn wait_for(count: usize) {
+        while descendants(Pid::current()).unwrap().len() < count {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn orphans_in_sessions_of_their_own_are_found_and_killed() {
+        if in_own_process("orphans_in_sessions_of_their_own_are_found_and_killed") == Where::Outside {
+            return;
+        }
+        become_subreaper().unwrap();
+        let first = shell("(setsid sh -c 'trap \"\" TERM HUP INT; sleep 1000 & wait' &) ; exit 0");
+        // The two in the new session stay; the others come and go.
+        let is_new = |process: &&Process| process.session != first.as_raw();
+        while descendants(Pid::current()).unwrap().iter().filter(is_new).count() < 2 {
+            std::thread::yield_now();
+        }
+        assert!(signal_descendants(Signal::CONT).unwrap() >= 2);
+        assert!(end_all() >= 2);
+        assert_eq!(descendants(Pid::current()).unwrap(), []);
+    }
+
+    /// Starts a script that can call itself as `$0`, lets it spread, and ends all.
+    fn beat(script: &str, spread: usize) {
+        become_subreaper().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("script");
+        std::fs::write(&file, script).unwrap();
+        shell(&format!("sh {} 5", file.display()));
+        wait_for(spread);
+        assert!(end_all() >= 1);
+        assert_eq!(descendants(Pid::current()).unwrap(), []);
+    }
+
+    #[test]
+    fn a_fork_bomb_is_beaten() {
+        if in_own_process("a_fork_bomb_is_beaten") == Where::Outside {
+            return;
+        }
+        // Each one makes two more; five deep, so that it ends nobody's machine, but then forks on and on.
+        let bomb = "n=$(($1 - 1)); [ $n -gt 0 ] && { sh $0 $n & sh $0 $n & }; while :; do (exit 0); done";
+        beat(bomb, 20);
+    }
+
+    #[test]
+    fn a_chain_that_flees_into_new_sessions_is_beaten() {
+        if in_own_process("a_chain_that_flees_into_new_sessions_is_beaten") == Where::Outside {
+            return;
+        }
+        beat("setsid sh $0 & exit", 1);
+    }
 }

@@ -4,21 +4,25 @@
 //! error pipe; forks; restores its mask; reads the pipe. End of file means that the program runs; anything
 //! else is the step that failed and its errno. So "could not exec" is never mistaken for "exited 127".
 //!
-//! What the child does ([`child`]), in this order, with system calls only: default dispositions, namespaces and
-//! mounts, session or group, parent-death signal, standard streams, all other descriptors close-on-exec,
+//! What the child does ([`child`]), in this order, with system calls only: default dispositions, session or group, parent-death signal, standard streams, all other descriptors close-on-exec,
 //! working directory, empty signal mask, exec.
 
 mod child;
-mod namespace;
 mod prepare;
 
 use std::ffi::{OsStr, OsString};
-use std::io;
-use std::os::fd::OwnedFd;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use self::prepare::Plan;
 use crate::pid::Pid;
-use crate::signal::Signal;
+use crate::signal::{self, MaskGuard, Signal};
+use crate::{descriptor, reap};
 
 /// A program to start. Everything is explicit: nothing is taken from the caller's own state but what
 /// `Inherit` and `Keep` say.
@@ -30,7 +34,7 @@ pub struct Command {
     pub args: Vec<OsString>,
     /// The whole environment of the program.
     pub environment: Vec<(OsString, OsString)>,
-    /// Where it starts (seen from its own namespaces); the caller's directory if `None`.
+    /// Where it starts; the caller's directory if `None`.
     pub working_directory: Option<PathBuf>,
     /// Descriptor 0.
     pub stdin: Stdio,
@@ -43,8 +47,6 @@ pub struct Command {
     /// Signal the program gets when the *thread* that spawned it ends (a rule of the kernel): spawn from a
     /// thread that lives as long as the child may, never from a pool.
     pub parent_death_signal: Option<Signal>,
-    /// Namespaces of its own.
-    pub namespaces: Option<Namespaces>,
 }
 
 /// Where one of the three standard descriptors leads.
@@ -69,48 +71,6 @@ pub enum Session {
     ForegroundGroup,
 }
 
-/// New PID and mount namespaces with a fresh `/proc`, and, for a caller that is not root, a user namespace that
-/// maps only its own ids. The program is PID 1 in them: when it ends, the kernel kills all others.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Namespaces {
-    /// What `/` is.
-    pub root: Root,
-    /// What is mounted where, in order.
-    pub binds: Vec<BindMount>,
-}
-
-/// The root directory of a program with namespaces.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Root {
-    /// The caller's; targets of bind mounts must exist.
-    #[default]
-    Shared,
-    /// A new one in memory that shows the entries of the caller's `/`, so that targets of bind mounts at new
-    /// places (`/slot/sandbox`) are created without touching the caller's.
-    Copied {
-        /// An existing folder to build it on; the caller sees no change in it.
-        scratch: PathBuf,
-    },
-}
-
-/// A folder or file that appears at a second place.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BindMount {
-    /// Absolute path of the caller's.
-    pub source: PathBuf,
-    /// Absolute path that the program sees.
-    pub target: PathBuf,
-}
-
-/// A started program.
-#[derive(Debug)]
-pub struct Child {
-    /// Its process id in the caller's namespace. Whoever spawns must reap it (see [`crate::reap`]).
-    pub pid: Pid,
-    /// Becomes readable when it ends; `None` where the kernel has no pidfds.
-    pub pidfd: Option<OwnedFd>,
-}
-
 /// What the spawn was doing when it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
@@ -118,16 +78,6 @@ pub enum Step {
     Prepare,
     /// The fork.
     Fork,
-    /// Writing the id maps of the user namespace.
-    UserNamespace,
-    /// Making the new mount namespace private.
-    PrivateMounts,
-    /// Building the copied root.
-    Root,
-    /// A bind mount.
-    BindMount,
-    /// Mounting `/proc`.
-    MountProc,
     /// Setting session or group.
     Session,
     /// Setting the parent-death signal.
@@ -159,7 +109,7 @@ pub struct SpawnError {
 // === impl Command ===
 
 impl Command {
-    /// A program with an empty environment, null streams, a session of its own and no namespaces.
+    /// A program with an empty environment, null streams, a session of its own.
     pub fn new(program: impl Into<OsString>) -> Self {
         Self {
             program: program.into(),
@@ -171,42 +121,162 @@ impl Command {
             stderr: Stdio::Null,
             session: Session::New,
             parent_death_signal: None,
-            namespaces: None,
         }
     }
 }
 
-/// Starts a program and returns when it runs.
+/// Starts a program and returns when it runs. Whoever spawns must see to it that it is reaped ([`crate::reap`]).
 ///
 /// If it cannot be started nothing is left of the attempt: the child is reaped here, the one exception to the
 /// rule that somebody else reaps.
-pub fn spawn(command: &Command) -> Result<Child, SpawnError> {
-    let _ = command;
-    todo!()
+pub fn spawn(command: &Command) -> Result<Pid, SpawnError> {
+    let fail = |step, source| SpawnError::new(command, step, source);
+    let plan = Plan::new(command).map_err(|error| fail(Step::Prepare, error))?;
+    let (reader, writer) = descriptor::blocking_pipe().map_err(|error| fail(Step::Prepare, error))?;
+    let writer = descriptor::above_standard(writer).map_err(|error| fail(Step::Prepare, error))?;
+
+    let mask = MaskGuard::block_all();
+    // SAFETY: the child, below, makes system calls only.
+    let pid = match unsafe { libc::fork() } {
+        -1 => return Err(fail(Step::Fork, io::Error::last_os_error())),
+        // SAFETY: this is the child of a fork, and all signals are blocked.
+        0 => unsafe { child::run(&plan, writer.as_raw_fd()) },
+        number => Pid::from_raw(number),
+    };
+    drop(mask);
+    drop(writer);
+    let Some(pid) = pid else { return Err(fail(Step::Fork, io::Error::other("fork gave no pid"))) };
+
+    match read_report(reader) {
+        Ok(None) => Ok(pid),
+        Ok(Some((step, error))) => {
+            // It has nothing left to do but to exit.
+            let _ = reap::wait_pid(pid);
+            Err(fail(step, error))
+        }
+        Err(error) => {
+            // Nothing is known of the child: better no program than a doubtful one.
+            let _ = signal::send(pid, Signal::KILL);
+            let _ = reap::wait_pid(pid);
+            Err(fail(Step::Prepare, error))
+        }
+    }
+}
+
+/// Reads the error pipe to its end: nothing if the program runs, else step and errno.
+fn read_report(reader: OwnedFd) -> io::Result<Option<(Step, io::Error)>> {
+    let mut report = Vec::with_capacity(child::REPORT_LENGTH);
+    File::from(reader).read_to_end(&mut report)?;
+    let Some((step, errno)) = report.split_first_chunk::<4>() else { return Ok(None) };
+    let step = Step::ALL.get(u32::from_ne_bytes(*step) as usize).copied().unwrap_or(Step::Exec);
+    let errno = errno.first_chunk::<4>().map_or(0, |bytes| i32::from_ne_bytes(*bytes));
+    Ok(Some((step, io::Error::from_raw_os_error(errno))))
+}
+
+/// Finds a program as [`spawn`] would: with a `/` in its name as it is (from `working_directory` if relative),
+/// else in the folders of `path`.
+pub fn find_program(program: &OsStr, path: &OsStr, working_directory: &Path) -> Option<PathBuf> {
+    let candidates = prepare::candidates(program, path).into_iter().map(|path| working_directory.join(path));
+    candidates.into_iter().find(|path| {
+        path.metadata().is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
+    })
+}
+
+// === impl Step ===
+
+impl Step {
+    /// All steps by number.
+    const ALL: [Self; 7] = [
+        Self::Prepare,
+        Self::Fork,
+        Self::Session,
+        Self::ParentDeathSignal,
+        Self::Stdio,
+        Self::WorkingDirectory,
+        Self::Exec,
+    ];
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Prepare => "prepare",
+            Self::Fork => "fork",
+            Self::Session => "start a session",
+            Self::ParentDeathSignal => "set the parent-death signal",
+            Self::Stdio => "set the standard streams",
+            Self::WorkingDirectory => "change to the working directory",
+            Self::Exec => "exec",
+        })
+    }
 }
 
 // === impl SpawnError ===
 
 impl SpawnError {
+    fn new(command: &Command, step: Step, source: io::Error) -> Self {
+        let by_name = !command.program.as_bytes().contains(&b'/');
+        Self {
+            program: command.program.clone(),
+            step,
+            source,
+            working_directory: command.working_directory.clone(),
+            searched: by_name.then(|| prepare::search_path(command)),
+        }
+    }
+
     /// The step and its cause in words.
     fn describe(&self) -> String {
-        let _ = (&self.working_directory, &self.searched);
-        format!("{:?}: {}", self.step, self.source)
+        let cause = match self.source.raw_os_error() {
+            // Without Rust's "(os error 2)", which tells a reader nothing.
+            Some(errno) => nix::errno::Errno::from_raw(errno).desc().to_owned(),
+            None => self.source.to_string(),
+        };
+        match (self.step, self.source.raw_os_error(), &self.searched) {
+            (Step::Exec, Some(libc::ENOENT), Some(path)) => {
+                format!("command not found in PATH: {}", path.display())
+            }
+            (Step::Exec, Some(libc::ENOENT), None) if self.script_exists() => {
+                "the interpreter that its first line names is not there".to_owned()
+            }
+            (Step::WorkingDirectory, _, _) => {
+                let directory = self.working_directory.as_deref().unwrap_or(Path::new("."));
+                format!("working directory `{}`: {cause}", directory.display())
+            }
+            (step, _, _) => format!("{step}: {cause}"),
+        }
+    }
+
+    /// Whether the file is there although the kernel did not find "it".
+    fn script_exists(&self) -> bool {
+        self.working_directory.as_deref().unwrap_or(Path::new(".")).join(&self.program).exists()
     }
 
     /// The code that shells give such a command: 127 if it was not found, 126 if it could not be executed.
     pub fn exit_code(&self) -> u8 {
-        126
+        match (self.step, self.source.raw_os_error()) {
+            (Step::Exec, Some(libc::ENOENT | libc::ENOTDIR)) => 127,
+            _ => 126,
+        }
     }
 
-    /// What to do about it, where there is something to say.
+    /// What to do about it, where there is something to say. Without the word `hint`.
     pub fn hint(&self) -> Option<String> {
-        None
+        match (self.step, self.source.raw_os_error(), &self.searched) {
+            (Step::Exec, Some(libc::ENOENT), Some(_)) => {
+                Some("install it in the image, bind it, or give its path with a `/` in it".to_owned())
+            }
+            (Step::Exec, Some(libc::ENOENT), None) if !self.script_exists() => {
+                let directory = self.working_directory.as_deref().unwrap_or(Path::new("."));
+                Some(format!("relative paths start in `{}`", directory.display()))
+            }
+            (Step::Exec, Some(libc::EACCES), _) => {
+                Some(format!("make it executable: chmod +x {}", self.program.display()))
+            }
+            _ => None,
+        }
     }
 }
 
-/// Finds a program as [`spawn`] would: with a `/` in its name as it is, else in the folders of `path`.
-pub fn find_program(program: &OsStr, path: &OsStr, working_directory: &Path) -> Option<PathBuf> {
-    let _ = (program, path, working_directory);
-    todo!()
-}
+#[cfg(test)]
+mod tests;

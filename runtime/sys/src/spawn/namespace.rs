@@ -1,1 +1,0 @@
-//! Namespaces and mounts of the child, planned before the fork.
