@@ -1,11 +1,13 @@
 //! The launcher: what runs on the laptop when a user types `tractorun`.
 //!
-//! The way of one invocation: `cli` reads the command line, [`settings`] merges it with the YAML file and
-//! the environment and checks everything, `commands` acts on the result, [`report`] prints what a person
+//! The way of one invocation: [`cli`] reads the command line, [`settings`] merges it with the YAML file and
+//! the environment and checks everything, [`commands`] acts on the result, [`report`] prints what a person
 //! should know and names the exit status. Nothing here knows about processes inside a job; that is
 //! `tractorun-init`.
 
+pub mod cli;
 pub mod commands;
+pub mod completions;
 pub mod pack;
 pub mod report;
 pub mod settings;

@@ -4,11 +4,11 @@
 //! only on a terminal, and never with `NO_COLOR` set or on a dumb terminal.
 //!
 //! An error is one line, `tractorun: text`, and where somebody can do something about it a second one,
-//! `hint: text`. Errors carry their hint in their text, after `\nhint: `; wherever in a chain it stands, it is
-//! printed on its own line below.
+//! `hint: text`. Errors carry their hint in their text, after `\nhint: `; wherever in a chain of causes it
+//! stands, it is printed below the whole chain.
 
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 /// How `tractorun` ends.
@@ -65,15 +65,24 @@ impl From<ExitStatus> for ExitCode {
     }
 }
 
+// === impl Colour ===
+
+impl Colour {
+    /// Whether text to this stream is coloured: if a person reads it and did not ask for plain text.
+    pub fn of(stream: &impl IsTerminal, variable: impl Fn(&str) -> Option<String>) -> Self {
+        let is_plain = variable("NO_COLOR").is_some_and(|value| !value.is_empty())
+            || variable("TERM").is_some_and(|value| value == "dumb")
+            || !stream.is_terminal();
+        if is_plain { Self::Off } else { Self::On }
+    }
+}
+
 // === impl Report ===
 
 impl Report {
     /// A report to this process' stderr; `variable` looks up the environment.
     pub fn to_stderr(variable: impl Fn(&str) -> Option<String>) -> Self {
-        let plain = variable("NO_COLOR").is_some_and(|value| !value.is_empty())
-            || variable("TERM").is_some_and(|value| value == "dumb")
-            || !io::stderr().is_terminal();
-        Self::new(if plain { Colour::Off } else { Colour::On })
+        Self::new(Colour::of(&io::stderr(), variable))
     }
 
     /// A report whose colours are decided.
@@ -96,17 +105,23 @@ impl Report {
         say(&self.render(text, None));
     }
 
+    /// The launcher failed: the error and its causes on one line, then their hints.
+    pub fn failure(self, error: &anyhow::Error) {
+        self.error(&on_one_line(error));
+    }
+
     /// The text of [`Report::error`].
     pub fn render_error(self, text: &str) -> String {
         self.render(text, Some(("", "1;31")))
     }
 
     fn render(self, text: &str, kind: Option<(&str, &str)>) -> String {
-        let (text, hint) = split_hint(text);
+        let mut parts = text.split(HINT);
+        let text = parts.next().unwrap_or_default();
         let mut out = String::new();
         let (label, style) = kind.unwrap_or(("", "1"));
         let _ = writeln!(out, "{}{text}", self.styled(&format!("tractorun: {label}"), style));
-        if let Some(hint) = hint {
+        for hint in parts {
             let _ = writeln!(out, "{}{hint}", self.styled("hint: ", "1;36"));
         }
         out
@@ -120,8 +135,30 @@ impl Report {
     }
 }
 
-/// Takes the hint out of a text such as `a: b\nhint: h: c`, which is what an error chain makes when the hint
-/// stands in its middle: the rest of the hint's line belongs to the hint only if nothing follows it.
+/// An error with its causes on one line, outermost first, all hints behind it.
+///
+/// A cause that its effect already quotes at its end is not said twice.
+fn on_one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    let mut hints: Vec<String> = Vec::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        let (text, hint) = split_hint(&cause);
+        if line.is_empty() {
+            line.push_str(text);
+        } else if !line.ends_with(text) {
+            line.push_str(": ");
+            line.push_str(text);
+        }
+        hints.extend(hint.map(str::to_owned).filter(|hint| !hints.contains(hint)));
+    }
+    for hint in hints {
+        line.push_str(HINT);
+        line.push_str(&hint);
+    }
+    line
+}
+
 fn split_hint(text: &str) -> (&str, Option<&str>) {
     match text.split_once(HINT) {
         Some((text, hint)) => (text, Some(hint)),
@@ -132,4 +169,46 @@ fn split_hint(text: &str) -> (&str, Option<&str>) {
 /// Writes to stderr. A terminal that is gone is no reason to fail.
 fn say(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::{Context as _, anyhow};
+
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_line_and_its_hint_another() {
+        let report = Report::new(Colour::Off);
+        assert_eq!(report.render_error("no such thing"), "tractorun: no such thing\n");
+        assert_eq!(report.render_error("no\nhint: try"), "tractorun: no\nhint: try\n");
+        assert_eq!(
+            Report::new(Colour::On).render_error("no\nhint: try"),
+            "\x1b[1;31mtractorun: \x1b[0mno\n\x1b[1;36mhint: \x1b[0mtry\n"
+        );
+    }
+
+    #[test]
+    fn causes_stand_on_one_line_and_hints_below() {
+        let error = Err::<(), _>(anyhow!("connection refused\nhint: is it up?"))
+            .context("cannot reach `h:80`: connection refused")
+            .context("cannot upload")
+            .unwrap_err();
+        assert_eq!(
+            on_one_line(&error),
+            "cannot upload: cannot reach `h:80`: connection refused\nhint: is it up?"
+        );
+    }
+
+    #[test]
+    fn exit_codes_are_those_of_the_documentation() {
+        let codes = [
+            ExitStatus::Success,
+            ExitStatus::Failure,
+            ExitStatus::Usage,
+            ExitStatus::Interrupted,
+            ExitStatus::Job(137),
+        ];
+        assert_eq!(codes.map(ExitStatus::code), [0, 1, 2, 130, 137]);
+    }
 }

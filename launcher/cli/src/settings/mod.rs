@@ -5,10 +5,25 @@
 //! the environment, in this order of precedence, and all problems are reported at once, before anything is
 //! touched.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use tractorun_contract::job_spec::EnvVar;
+
+pub use self::problem::{Origin, Problem};
+pub use self::show::effective_config;
+use crate::cli::CommandLine;
+
+mod check;
+pub(crate) mod file;
+mod items;
+pub(crate) mod node;
+pub(crate) mod options;
+mod problem;
+pub(crate) mod read;
+mod show;
+#[cfg(test)]
+mod tests;
 
 /// Everything that one run needs to know.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,7 +46,7 @@ pub struct Settings {
     pub user_config: Option<Map<String, Value>>,
     /// Local files and folders that travel; all sources exist.
     pub bind_local: Vec<BindLocal>,
-    /// Local Python libraries that travel; all are existing folders or files with distinct names.
+    /// Local Python libraries that travel; all are existing folders with distinct names, see [`library_name`].
     pub bind_local_lib: Vec<PathBuf>,
     /// Cypress nodes that are placed in the container.
     pub bind_cypress: Vec<BindCypress>,
@@ -164,10 +179,49 @@ pub struct Invocation {
     pub cli_args: Value,
 }
 
+/// What the settings depend on besides what the user wrote.
+pub struct Surroundings<'a> {
+    /// Looks up an environment variable.
+    pub variable: &'a dyn Fn(&str) -> Option<String>,
+    /// Makes a name that nobody else has.
+    pub new_id: &'a dyn Fn() -> String,
+}
+
+// === impl Invocation ===
+
 impl Invocation {
+    /// Merges the command line with its YAML file and checks everything.
+    ///
+    /// Reads that file and looks whether the sources of binds exist; touches nothing. The error is never
+    /// empty.
+    pub fn new(command_line: CommandLine, surroundings: &Surroundings<'_>) -> Result<Self, Vec<Problem>> {
+        let CommandLine { options, command, command_hint, run_config_path, run_mode, problems } =
+            command_line;
+        let mut reader = read::Reader { problems };
+        let file = match &run_config_path {
+            Some(path) => file::read(path, &mut reader),
+            None => Some((file::Layer::new(), node::Node::nothing())),
+        };
+        let cli_args = show::cli_args(&options, &command);
+        let mut check = check::Check {
+            command_line: &options,
+            file: file.as_ref().map(|(layer, _)| layer),
+            surroundings,
+            reader: &mut reader,
+            place: Place::Cluster,
+        };
+        let settings = check.settings(command, &command_hint, run_mode);
+        match file {
+            Some((_, root)) if reader.problems.is_empty() => {
+                Ok(Self { settings, file_config: root.to_json(), cli_args })
+            }
+            _ => Err(reader.into_problems()),
+        }
+    }
+
     /// The `configuration` section of a dry run: `{file_config, effective_config, cli_args}`.
     pub fn configuration(&self) -> Value {
-        serde_json::json!({
+        json!({
             "file_config": self.file_config,
             "effective_config": effective_config(&self.settings),
             "cli_args": self.cli_args,
@@ -175,8 +229,12 @@ impl Invocation {
     }
 }
 
-/// The settings as a YAML file would spell them, all defaults filled in.
-pub fn effective_config(settings: &Settings) -> Value {
-    let _ = settings;
-    todo!()
+/// The name that `import` knows a library by: that of its folder.
+pub fn library_name(folder: &Path) -> Option<String> {
+    let name = match folder.file_name() {
+        Some(name) => name.to_owned(),
+        // `.` and `..` have a name only as the folders they are.
+        None => folder.canonicalize().ok()?.file_name()?.to_owned(),
+    };
+    name.into_string().ok()
 }

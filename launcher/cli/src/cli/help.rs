@@ -1,0 +1,116 @@
+//! The text of `--help`: always 80 columns wide, so that it reads the same on a terminal, in a pipe and in a
+//! document.
+
+use std::fmt::Write as _;
+
+use crate::report::Colour;
+use crate::settings::options::{Group, OPTIONS, OptionSpec, Takes};
+
+const WIDTH: usize = 80;
+
+/// Column where the explanations start; a longer option has its explanation on the next line.
+const COLUMN: usize = 30;
+
+const USAGE: &str = "tractorun [OPTIONS] COMMAND [ARGUMENTS]...";
+
+const BEFORE: &str = "\
+Runs COMMAND as a distributed job: mesh.node-count nodes with
+mesh.process-per-node workers each, on a YTsaurus cluster ($YT_PROXY), or with
+--local on this machine. Every worker finds MASTER_ADDR, MASTER_PORT, RANK,
+WORLD_SIZE and LOCAL_RANK in its environment. Options come before COMMAND.";
+
+const EXAMPLES: &str = "  Two nodes with two workers each, on this machine:
+    tractorun --local --mesh.node-count 2 --mesh.process-per-node 2 \\
+        python3 train.py
+
+  The same on the cluster, with the script brought along:
+    tractorun --yt-path //home/me/digits --docker-image my-image \\
+        --mesh.node-count 2 --mesh.process-per-node 2 \\
+        --bind-local ./train.py:/train.py python3 /train.py
+
+  Options from a file, one of them overruled:
+    tractorun --run-config-path job.yaml --mesh.node-count 4";
+
+/// The whole text.
+pub fn text(colour: Colour) -> String {
+    let heading = |text: &str| match colour {
+        Colour::On => format!("\x1b[1m{text}\x1b[0m"),
+        Colour::Off => text.to_owned(),
+    };
+    let mut out = format!("{} {USAGE}\n\n{BEFORE}\n", heading("Usage:"));
+    for group in Group::ALL {
+        // Writing to a string does not fail.
+        let _ = write!(out, "\n{}\n", heading(&format!("{}:", group.heading())));
+        for option in OPTIONS.iter().filter(|option| option.group == group && !option.help.is_empty()) {
+            write_option(&mut out, &left(option), option.help);
+        }
+        if group == Group::Launcher {
+            write_option(&mut out, "-h, --help", "Print this help");
+        }
+    }
+    let _ = write!(out, "\n{}\n{EXAMPLES}\n", heading("Examples:"));
+    out
+}
+
+fn left(option: &OptionSpec) -> String {
+    match option.takes {
+        Takes::One(placeholder, _) | Takes::Each(placeholder, _) => {
+            format!("--{} <{placeholder}>", option.name)
+        }
+        Takes::Switch | Takes::Nothing => format!("--{}", option.name),
+    }
+}
+
+fn write_option(out: &mut String, left: &str, help: &str) {
+    let mut line = format!("  {left}");
+    if line.len() + 2 > COLUMN {
+        out.push_str(&line);
+        out.push('\n');
+        line.clear();
+    }
+    for (number, part) in wrap(help, WIDTH - COLUMN).into_iter().enumerate() {
+        if number > 0 {
+            line.clear();
+        }
+        let _ = writeln!(out, "{line:COLUMN$}{part}");
+    }
+}
+
+/// Breaks a text between words.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.last_mut().filter(|line| line.is_empty() || line.len() + 1 + word.len() <= width);
+        match line {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            None => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fits_80_columns_and_names_what_works() {
+        let text = text(Colour::Off);
+        let longest = text.lines().max_by_key(|line| line.len()).unwrap();
+        assert!(longest.len() <= WIDTH, "{longest}");
+        for option in OPTIONS.iter().filter(|option| !option.help.is_empty()) {
+            assert!(text.contains(&format!("  --{}", option.name)), "{} is missing", option.name);
+        }
+        assert!(!text.contains("--sidecar"), "what has no effect yet is not offered");
+        assert!(!text.contains('\x1b'));
+    }
+
+    #[test]
+    fn headings_are_bold_where_there_are_colours() {
+        assert!(super::text(Colour::On).starts_with("\x1b[1mUsage:\x1b[0m tractorun"));
+    }
+}

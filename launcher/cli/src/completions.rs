@@ -1,0 +1,78 @@
+//! Shell completions: `tractorun --completions bash`.
+
+use clap::{Arg, ArgAction, Command, ValueHint};
+use clap_complete::Shell;
+
+use crate::settings::options::{self, OPTIONS, OptionSpec, Takes};
+
+/// Shells that completions are made for, by the name they are asked for with.
+const SHELLS: [(&str, Shell); 3] = [("bash", Shell::Bash), ("zsh", Shell::Zsh), ("fish", Shell::Fish)];
+
+/// The completion script for a shell, or the error's text.
+pub fn script(shell: &str) -> Result<Vec<u8>, String> {
+    let names = SHELLS.map(|(name, _)| name);
+    let Some((_, generator)) = SHELLS.iter().find(|(name, _)| *name == shell) else {
+        let near = match options::nearest(shell, names) {
+            Some(near) => format!(", did you mean `{near}`?"),
+            None => String::new(),
+        };
+        return Err(format!("`--completions`: expected `{}`, got `{shell}`{near}", names.join("` or `")));
+    };
+    let mut script = Vec::new();
+    clap_complete::generate(*generator, &mut command(), "tractorun", &mut script);
+    Ok(script)
+}
+
+/// The grammar as `clap` describes it, which is what the completions are generated from.
+fn command() -> Command {
+    let options = OPTIONS.iter().filter(|option| !option.help.is_empty() && option.name != "version");
+    Command::new("tractorun").version(env!("CARGO_PKG_VERSION")).args(options.map(argument)).arg(
+        Arg::new("command").num_args(0..).trailing_var_arg(true).value_hint(ValueHint::CommandWithArguments),
+    )
+}
+
+fn argument(option: &'static OptionSpec) -> Arg {
+    let argument = Arg::new(option.key).long(option.name).help(option.help);
+    match option.takes {
+        Takes::One(placeholder, _) => argument.value_name(placeholder).value_hint(hint(option)),
+        Takes::Each(placeholder, _) => {
+            argument.value_name(placeholder).action(ArgAction::Append).value_hint(hint(option))
+        }
+        Takes::Switch | Takes::Nothing => argument.action(ArgAction::SetTrue),
+    }
+}
+
+fn hint(option: &OptionSpec) -> ValueHint {
+    match option.key {
+        "run_config_path" | "bind_local" => ValueHint::AnyPath,
+        "bind_local_lib" => ValueHint::DirPath,
+        _ => ValueHint::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shell_gets_the_options() {
+        command().debug_assert();
+        for (shell, _) in SHELLS {
+            let script = String::from_utf8(script(shell).unwrap()).unwrap();
+            assert!(script.contains("mesh.node-count"), "{shell}");
+            assert!(!script.contains("tensorproxy"), "{shell}");
+        }
+    }
+
+    #[test]
+    fn other_shells_are_refused_by_name() {
+        assert_eq!(
+            script("zhs").unwrap_err(),
+            "`--completions`: expected `bash` or `zsh` or `fish`, got `zhs`, did you mean `zsh`?"
+        );
+        assert_eq!(
+            script("powershell").unwrap_err(),
+            "`--completions`: expected `bash` or `zsh` or `fish`, got `powershell`"
+        );
+    }
+}

@@ -1,0 +1,236 @@
+//! Makes [`Settings`] of what was given: picks the value that counts, fills in defaults, checks.
+//!
+//! The rule for every option: the command line's value if there is one, else the file's, else the default;
+//! nothing is merged. Reads the file system (do the sources of binds exist?) and never writes.
+
+use tractorun_contract::env::client;
+
+use super::file::{Layer, later};
+use super::node::{Content, Node};
+use super::problem::{Origin, Problem, Subject};
+use super::read::Reader;
+use super::{
+    Mesh, OperationLogMode, Place, ProxyStderrMode, Resources, RunMode, Settings, Surroundings, Wait, options,
+};
+
+/// Limits beyond what any cluster has, low enough that no product of two of them leaves 32 bits.
+const MAX_NODES: u32 = 10_000;
+const MAX_WORKERS_PER_NODE: u32 = 1_000;
+const MAX_GPUS_PER_WORKER: u32 = 64;
+
+const DEFAULT_CLUSTER_CONFIG_PATH: &str = "//home/tractorun/config";
+
+/// Stands for the directory's random name where nothing is run: equal input gives equal output.
+const UNNAMED_YT_PATH: &str = "//tmp/tractorun/<generated>";
+
+/// The given values, by precedence, and the problems found so far.
+pub(super) struct Check<'a> {
+    pub(super) command_line: &'a Layer,
+    /// `None`: the file cannot be read, and nobody knows what it gives.
+    pub(super) file: Option<&'a Layer>,
+    pub(super) surroundings: &'a Surroundings<'a>,
+    pub(super) reader: &'a mut Reader,
+    /// Where the job runs, once that is known.
+    pub(super) place: Place,
+}
+
+impl Check<'_> {
+    /// Checks everything. The result counts only if there are no problems.
+    pub(super) fn settings(
+        &mut self,
+        command: Vec<String>,
+        command_hint: &str,
+        run_mode: RunMode,
+    ) -> Settings {
+        let place = self.one("local", Reader::boolean).map_or(Place::Cluster, place);
+        self.place = place;
+        let wait = self.one("no_wait", Reader::boolean).map_or(Wait::ForEnd, wait);
+        let yt_path = self.one("yt_path", Reader::cypress_path).unwrap_or_else(|| match run_mode {
+            RunMode::DryRun => UNNAMED_YT_PATH.to_owned(),
+            RunMode::Submit => format!("//tmp/tractorun/{}", (self.surroundings.new_id)()),
+        });
+        let settings = Settings {
+            title: self.one("title", Reader::text).unwrap_or_else(|| format!("Tractorun {yt_path}")),
+            yt_path,
+            docker_image: self.docker_image(),
+            command: self.command(command, command_hint),
+            mesh: self.mesh(),
+            env: self.each("env", Self::variable),
+            resources: Resources {
+                cpu_limit: self.one("resources.cpu_limit", Reader::positive),
+                memory_limit_bytes: self.one("resources.memory_limit", Reader::bytes),
+            },
+            user_config: self.one("user_config", Reader::object),
+            bind_local: self.each("bind_local", Self::bind_local),
+            bind_local_lib: self.bind_local_lib(),
+            bind_cypress: self.each("bind_cypress", Self::bind_cypress),
+            proxy_stderr_mode: self.proxy_stderr_mode(),
+            operation_log_mode: OperationLogMode::Default,
+            wait,
+            run_mode,
+            place,
+            docker_auth_secret: self.one("docker_auth_secret.cypress_path", Reader::cypress_path),
+            cluster_config_path: self
+                .one("cluster_config_path", Reader::cypress_path)
+                .unwrap_or_else(|| DEFAULT_CLUSTER_CONFIG_PATH.to_owned()),
+            yt_operation_spec: self.one("yt_operation_spec", Reader::object).unwrap_or_default(),
+            yt_task_spec: self.one("yt_task_spec", Reader::object).unwrap_or_default(),
+        };
+        self.refuse_later();
+        if place == Place::Local {
+            self.refuse_in_local(&settings);
+        }
+        settings
+    }
+
+    /// The value that counts for an option, read by `read`.
+    pub(super) fn one<T>(
+        &mut self,
+        key: &str,
+        read: impl FnOnce(&mut Reader, &Subject, &Node) -> Option<T>,
+    ) -> Option<T> {
+        let (subject, node) = self.given(key)?;
+        read(self.reader, &subject, &node)
+    }
+
+    /// The elements of the list that counts for an option.
+    pub(super) fn each<T>(
+        &mut self,
+        key: &str,
+        read: impl Fn(&mut Self, &Subject, &Node) -> Option<T>,
+    ) -> Vec<T> {
+        let Some((subject, node)) = self.given(key) else { return Vec::new() };
+        let items = self.reader.list(&subject, &node);
+        items.into_iter().filter_map(|(subject, item)| read(self, &subject, item)).collect()
+    }
+
+    pub(super) fn given(&self, key: &str) -> Option<(Subject, Node)> {
+        // Keys are those of the table; a test gives every one of them.
+        let subject = Subject::new(options::by_key(key)?);
+        let node = self.command_line.get(key).or_else(|| self.file?.get(key))?;
+        Some((subject, node.clone()))
+    }
+
+    fn command(&mut self, command: Vec<String>, hint: &str) -> Vec<String> {
+        if !command.is_empty() {
+            return command;
+        }
+        let given = self.given("command");
+        let from_file = given.as_ref().map_or_else(Vec::new, |(subject, node)| {
+            // Arguments may be empty, the program may not.
+            let items = self.reader.list(subject, node).into_iter().enumerate();
+            let read = |(number, (subject, item)): (usize, (Subject, &Node))| match number {
+                0 => self.reader.text(&subject, item),
+                _ => self.reader.any_text(&subject, item),
+            };
+            items.filter_map(read).collect()
+        });
+        let is_empty_list = |node: &Node| matches!(&node.content, Content::List(items) if items.is_empty());
+        if self.file.is_some() && given.is_none_or(|(_, node)| is_empty_list(&node)) {
+            self.reader.note(Problem::new(&Origin::CommandLine, "no command to run").hint(hint));
+        }
+        from_file
+    }
+
+    fn docker_image(&mut self) -> Option<String> {
+        if self.given("docker_image").is_some() {
+            return self.one("docker_image", Reader::text);
+        }
+        let fallback = [client::BASE_LAYER, client::JOB_DOCKER_IMAGE]
+            .into_iter()
+            .find_map(|name| (self.surroundings.variable)(name).filter(|value| !value.is_empty()));
+        if fallback.is_none() && self.place == Place::Cluster && self.file.is_some() {
+            self.reader.note(Problem::new(&Origin::CommandLine, "no Docker image for the job").hint(
+                format!(
+                    "give `--docker-image`, or set {} or {}; `--local` needs none",
+                    client::BASE_LAYER,
+                    client::JOB_DOCKER_IMAGE
+                ),
+            ));
+        }
+        fallback
+    }
+
+    fn mesh(&mut self) -> Mesh {
+        let whole = |range| {
+            move |reader: &mut Reader, subject: &Subject, node: &Node| reader.whole(subject, node, range)
+        };
+        Mesh {
+            node_count: self.one("mesh.node_count", whole(1..=MAX_NODES)).unwrap_or(1),
+            process_per_node: self.one("mesh.process_per_node", whole(1..=MAX_WORKERS_PER_NODE)).unwrap_or(1),
+            gpu_per_process: self.one("mesh.gpu_per_process", whole(0..=MAX_GPUS_PER_WORKER)).unwrap_or(0),
+            pool_trees: self
+                .one("mesh.pool_trees", |reader, subject, node| Some(reader.texts(subject, node)))
+                .unwrap_or_default(),
+            pool: self.one("mesh.pool", Reader::text),
+        }
+    }
+
+    fn proxy_stderr_mode(&mut self) -> ProxyStderrMode {
+        let choices = [("disabled", ProxyStderrMode::Disabled), ("primary", ProxyStderrMode::Primary)];
+        self.one("proxy_stderr_mode", |reader, subject, node| reader.choice(subject, node, &choices))
+            .unwrap_or(ProxyStderrMode::Disabled)
+    }
+
+    /// Refuses what is understood but has no effect yet.
+    fn refuse_later(&mut self) {
+        let refuse = |check: &mut Self, key: &str, value: &str| {
+            if let Some((subject, node)) = check.given(key) {
+                let name = subject.name(&node.origin).replace('`', "");
+                let text = later(&format!("`{name}{value}`"));
+                check.reader.note(Problem::new(&node.origin, text));
+            }
+        };
+        if self.one("sidecars", |reader, subject, node| Some(reader.list(subject, node).len())) > Some(0) {
+            refuse(self, "sidecars", "");
+        }
+        if self.one("tensorproxy.enabled", Reader::boolean) == Some(true) {
+            refuse(self, "tensorproxy.enabled", " true");
+        }
+        let choices = [("default", false), ("realtime_yt_table", true)];
+        let is_table =
+            self.one("operation_log_mode", |reader, subject, node| reader.choice(subject, node, &choices));
+        if is_table == Some(true) {
+            refuse(self, "operation_log_mode", " realtime_yt_table");
+        }
+        // Without a tensorproxy these two say nothing, but a misspelt one is still a mistake.
+        self.one("tensorproxy.yt_path", Reader::cypress_path);
+        let policies = [("always", ()), ("on_failure", ()), ("never", ()), ("fail", ())];
+        self.one("tensorproxy.restart_policy", |reader, subject, node| {
+            reader.choice(subject, node, &policies)
+        });
+    }
+
+    /// Refuses what cannot be had on one machine.
+    fn refuse_in_local(&mut self, settings: &Settings) {
+        if settings.mesh.gpu_per_process > 0 {
+            self.refuse_given(
+                "mesh.gpu_per_process",
+                "GPUs are not placed with `--local`: workers see all GPUs of this machine",
+                "leave it out, or give `--mesh.gpu-per-process 0`",
+            );
+        }
+        if settings.wait == Wait::NotAtAll {
+            self.refuse_given(
+                "no_wait",
+                "a `--local` run lives only as long as tractorun",
+                "leave it out, or give `--no-wait false`",
+            );
+        }
+    }
+
+    fn refuse_given(&mut self, key: &str, text: &str, hint: &str) {
+        if let Some((subject, node)) = self.given(key) {
+            let text = format!("{}: {text}", subject.name(&node.origin));
+            self.reader.note(Problem::new(&node.origin, text).hint(hint));
+        }
+    }
+}
+
+fn place(local: bool) -> Place {
+    if local { Place::Local } else { Place::Cluster }
+}
+
+fn wait(no_wait: bool) -> Wait {
+    if no_wait { Wait::NotAtAll } else { Wait::ForEnd }
+}
