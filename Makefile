@@ -1,0 +1,102 @@
+# The commands that README names. `make help` lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+TRIPLE = $(shell rustc -vV | sed -n 's/^host: //p')
+TARGET_DIR = $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+BIN_DIR = $(TARGET_DIR)/$(TRIPLE)/release
+BINARIES := tractorun tractorun-init tractorun-minicluster
+CARGO := cargo --quiet
+# nextest kills a test that hangs; plain cargo test relies on the tests' own deadlines.
+NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
+
+.PHONY: help
+help: ## show this list
+	@echo "make <target>:"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+
+.PHONY: quickstart
+quickstart: ## install what is missing, build, train a classifier on 2 nodes x 2 workers on this machine
+	@scripts/need rust build train
+	@$(MAKE) build
+	@scripts/quickstart "$(BIN_DIR)"
+
+.PHONY: test
+test: ## everything: format, lints, unit tests, end-to-end tests on the release binaries
+	@scripts/need rust lints build train test images
+	@scripts/venv
+	@$(MAKE) build
+	@$(MAKE) check
+	@$(MAKE) unit
+	@$(MAKE) e2e
+
+.PHONY: build
+build: ## build the three release binaries
+	@echo "building the release binaries"
+	@$(CARGO) build --release --locked --package tractorun --package tractorun-init --package tractorun-minicluster --bins
+
+.PHONY: check
+check: ## format, lints, documentation with private items
+	@scripts/need rust lints build
+	@$(MAKE) --keep-going check-fmt check-clippy check-docs
+
+.PHONY: check-fmt check-clippy check-docs
+check-fmt:
+	@echo "checking the format"
+	@cargo fmt --all --check
+check-clippy:
+	@echo "checking the lints"
+	@$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+check-docs:
+	@echo "checking the documentation"
+	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --locked
+
+.PHONY: unit
+unit: ## the crates' own tests
+	@echo "running the unit tests"
+ifeq ($(NEXTEST),yes)
+	@cargo nextest run --workspace --exclude tractorun-tests --locked --status-level fail
+else
+	@$(CARGO) test --workspace --exclude tractorun-tests --locked
+endif
+
+.PHONY: e2e
+e2e: ## the end-to-end tests on the release binaries (ARGS: more arguments, such as a test's name)
+	@echo "running the end-to-end tests"
+	@for binary in $(BINARIES); do test -x "$(BIN_DIR)/$$binary" || { echo "error: $(BIN_DIR)/$$binary is missing: run make build" >&2; exit 1; }; done
+ifeq ($(NEXTEST),yes)
+	@TRACTORUN_BIN_DIR="$(BIN_DIR)" cargo nextest run --package tractorun-tests --locked --status-level slow $(ARGS)
+else
+	@TRACTORUN_BIN_DIR="$(BIN_DIR)" $(CARGO) test --package tractorun-tests --locked $(ARGS) -- --test-threads 2
+endif
+
+.PHONY: bench
+bench: ## print sizes, memory with 8 workers, seconds to the workers' exec (writes nothing)
+	@scripts/need rust build
+	@$(MAKE) build >&2
+	@python3 scripts/bench.py "$(BIN_DIR)"
+
+.PHONY: soak
+soak: ## the tests again and again (ROUNDS=20), property tests with many more cases
+	@scripts/need rust build train test images
+	@scripts/venv
+	@$(MAKE) build
+	@PROPTEST_CASES=20000 $(MAKE) unit
+	@for round in $$(seq 1 $(or $(ROUNDS),20)); do echo "round $$round"; $(MAKE) e2e; done
+
+.PHONY: images
+images: ## build the container images with docker or podman (BASE: base image, ENGINE: which engine)
+	@scripts/need rust build
+	@$(MAKE) build
+	@scripts/images "$(BIN_DIR)"
+
+.PHONY: release
+release: ## leave the three static binaries and their checksums in dist/
+	@scripts/need rust build
+	@$(MAKE) build
+	@mkdir -p dist
+	@install -m 755 $(addprefix $(BIN_DIR)/,$(BINARIES)) dist/
+	@cd dist && sha256sum $(BINARIES) > SHA256SUMS && cat SHA256SUMS

@@ -1,0 +1,233 @@
+//! A minicluster of one test, and a plain client of its API.
+//!
+//! The client is written here from the API's description and shares no code with `tractorun-yt`, so that a fault of
+//! that crate does not hide itself.
+
+use std::fmt::Write as _;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::{ChildStdin, Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::binaries;
+use crate::process::{DEADLINE, Finished, Running};
+use crate::scratch::{MARK, Scratch, wait_for_file};
+
+/// A running minicluster with its data in a test's folder.
+pub struct Cluster {
+    address: String,
+    token: Option<String>,
+    process: Running,
+    /// Its end is the minicluster's end, also when the test is killed.
+    lifeline: Option<ChildStdin>,
+}
+
+/// An answer of the API.
+#[derive(Debug)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// Body, as it came.
+    pub body: Vec<u8>,
+}
+
+impl Cluster {
+    /// Starts one that takes any token and none.
+    pub fn start(scratch: &Scratch) -> Self {
+        Self::start_with(scratch, None)
+    }
+
+    /// Starts one that takes this token only, of user `alice`.
+    pub fn start_with_token(scratch: &Scratch, token: &str) -> Self {
+        Self::start_with(scratch, Some(token))
+    }
+
+    fn start_with(scratch: &Scratch, token: Option<&str>) -> Self {
+        let port_file = scratch.path("cluster/port");
+        std::fs::create_dir_all(scratch.path("cluster")).expect("cannot make a folder");
+        let mut command = Command::new(binaries::minicluster());
+        command
+            .args(["--port", "0", "--exit-on-stdin-eof", "--port-file"])
+            .arg(&port_file)
+            .arg("--data")
+            .arg(scratch.path("cluster/data"))
+            .env(MARK, scratch.mark())
+            .stdin(Stdio::piped());
+        if let Some(token) = token {
+            command.args(["--token", &format!("{token}:alice")]);
+        }
+        let mut process = Running::start_with_stdin(&mut command);
+        let lifeline = Some(process.stdin());
+        let port = wait_for_file(&port_file);
+        Self {
+            address: format!("127.0.0.1:{}", port.trim()),
+            token: token.map(str::to_owned),
+            process,
+            lifeline,
+        }
+    }
+
+    /// `http://host:port`, for `YT_PROXY`.
+    pub fn proxy(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Process id of the minicluster.
+    pub fn pid(&self) -> i32 {
+        self.process.pid()
+    }
+
+    /// Stops it in order, as its starter's end does.
+    pub fn stop(mut self) -> Finished {
+        self.lifeline = None;
+        self.process.wait()
+    }
+
+    // === The API ===
+
+    /// Runs a command that reads.
+    #[track_caller]
+    pub fn read(&self, command: &str, parameters: &Value) -> Value {
+        let body = self.send("GET", command, parameters, b"").expect_success(command, parameters);
+        serde_json::from_slice(&body).unwrap_or_else(|error| {
+            panic!(
+                "{command} {parameters} answered what is no JSON ({error}): {}",
+                String::from_utf8_lossy(&body)
+            )
+        })
+    }
+
+    /// Value of a node or attribute.
+    #[track_caller]
+    pub fn get(&self, path: &str) -> Value {
+        self.read("get", &json!({ "path": path }))["value"].clone()
+    }
+
+    /// Whether a node is there.
+    #[track_caller]
+    pub fn exists(&self, path: &str) -> bool {
+        self.read("exists", &json!({ "path": path }))["value"] == true
+    }
+
+    /// Sets a document, string, number or attribute.
+    #[track_caller]
+    pub fn set(&self, path: &str, value: &Value) {
+        let parameters = json!({ "path": path, "input_format": "json" });
+        self.send("PUT", "set", &parameters, value.to_string().as_bytes()).expect_success("set", &parameters);
+    }
+
+    /// Makes a node.
+    #[track_caller]
+    pub fn create(&self, node_type: &str, path: &str, attributes: &Value) {
+        let parameters =
+            json!({ "type": node_type, "path": path, "recursive": true, "attributes": attributes });
+        self.send("POST", "create", &parameters, b"").expect_success("create", &parameters);
+    }
+
+    /// Makes a file with content.
+    #[track_caller]
+    pub fn write_file(&self, path: &str, content: &[u8]) {
+        self.create("file", path, &json!({}));
+        let parameters = json!({ "path": path });
+        self.send("PUT", "write_file", &parameters, content).expect_success("write_file", &parameters);
+    }
+
+    /// All operations that it knows, newest first.
+    #[track_caller]
+    pub fn operations(&self) -> Vec<Value> {
+        let answer = self.read("list_operations", &json!({ "include_archive": false }));
+        answer["operations"].as_array().unwrap_or_else(|| panic!("no `operations` in {answer}")).clone()
+    }
+
+    /// The only operation that was started here.
+    #[track_caller]
+    pub fn the_operation(&self) -> Value {
+        let operations = self.operations();
+        assert_eq!(operations.len(), 1, "one operation is expected: {operations:#?}");
+        self.read("get_operation", &json!({ "operation_id": operations[0]["id"] }))
+    }
+
+    /// Checks that no operation is in a state before its end.
+    #[track_caller]
+    pub fn assert_no_operation_runs(&self) {
+        for operation in self.operations() {
+            let state = operation["state"].as_str().unwrap_or_default();
+            assert!(
+                matches!(state, "completed" | "failed" | "aborted"),
+                "an operation is left: {operation:#}"
+            );
+        }
+    }
+
+    /// stderr of every job of an operation.
+    #[track_caller]
+    pub fn job_stderrs(&self, operation_id: &Value) -> Vec<String> {
+        let jobs = self.read("list_jobs", &json!({ "operation_id": operation_id }));
+        let jobs = jobs["jobs"].as_array().unwrap_or_else(|| panic!("no `jobs` in {jobs}"));
+        jobs.iter()
+            .map(|job| {
+                let parameters = json!({ "operation_id": operation_id, "job_id": job["id"] });
+                let answer = self.send("GET", "get_job_stderr", &parameters, b"");
+                String::from_utf8_lossy(&answer.expect_success("get_job_stderr", &parameters)).into_owned()
+            })
+            .collect()
+    }
+
+    /// One request, whatever comes of it.
+    pub fn send(&self, method: &str, command: &str, parameters: &Value, body: &[u8]) -> Answer {
+        let mut stream = TcpStream::connect(&self.address).expect("the minicluster listens");
+        stream.set_read_timeout(Some(DEADLINE)).expect("a timeout can be set");
+        let mut head = format!(
+            "{method} /api/v4/{command} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nX-YT-Header-Format: json\r\n\
+             X-YT-Output-Format: \"json\"\r\nX-YT-Parameters: {parameters}\r\nContent-Length: {}\r\n",
+            self.address,
+            body.len()
+        );
+        if let Some(token) = &self.token {
+            let _ = write!(head, "Authorization: OAuth {token}\r\n");
+        }
+        stream.write_all(format!("{head}\r\n").as_bytes()).expect("the minicluster takes the request");
+        stream.write_all(body).expect("the minicluster takes the body");
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).expect("the minicluster answers");
+        parse(&answer)
+    }
+}
+
+impl Answer {
+    #[track_caller]
+    fn expect_success(self, command: &str, parameters: &Value) -> Vec<u8> {
+        assert_eq!(
+            self.status,
+            200,
+            "{command} {parameters} failed: {}",
+            String::from_utf8_lossy(&self.body)
+        );
+        self.body
+    }
+}
+
+/// Splits an HTTP answer; a chunked body is put together.
+fn parse(answer: &[u8]) -> Answer {
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n").expect("an answer has a head");
+    let head = String::from_utf8_lossy(&answer[..end]).into_owned();
+    let status =
+        head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("an answer has a status");
+    let mut rest = &answer[end + 4..];
+    if !head.to_lowercase().contains("transfer-encoding: chunked") {
+        return Answer { status, body: rest.to_vec() };
+    }
+    let mut body = Vec::new();
+    loop {
+        let line = rest.windows(2).position(|window| window == b"\r\n").expect("a chunk has a size");
+        let size = String::from_utf8_lossy(&rest[..line]);
+        let size =
+            usize::from_str_radix(size.split(';').next().unwrap_or_default(), 16).expect("a size is hex");
+        if size == 0 {
+            return Answer { status, body };
+        }
+        body.extend_from_slice(&rest[line + 2..][..size]);
+        rest = &rest[line + 2 + size + 2..];
+    }
+}

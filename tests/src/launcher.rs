@@ -1,0 +1,106 @@
+//! One call of `tractorun`, built up step by step.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::Command;
+
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+use crate::binaries;
+use crate::cluster::Cluster;
+use crate::process::{Finished, Running};
+use crate::scratch::{MARK, Scratch};
+
+/// A call of `tractorun` with an environment that holds nothing of this machine's own YT settings.
+#[must_use]
+pub struct Launcher {
+    command: Command,
+}
+
+impl Launcher {
+    /// The bare command, without a cluster.
+    pub fn new(scratch: &Scratch) -> Self {
+        let home = scratch.path("home");
+        std::fs::create_dir_all(&home).expect("cannot make a folder");
+        let mut command = Command::new(binaries::tractorun());
+        command
+            .env_clear()
+            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("HOME", home)
+            .env("TMPDIR", scratch.path(""))
+            .env(MARK, scratch.mark())
+            .env("SCRATCH", scratch.path(""))
+            .current_dir(scratch.path(""));
+        Self { command }
+    }
+
+    /// Runs on this machine.
+    pub fn local(scratch: &Scratch) -> Self {
+        Self::new(scratch).arg("--local")
+    }
+
+    /// Submits to a cluster. Workers get the test's mark and `SCRATCH`, its folder.
+    pub fn submit(scratch: &Scratch, cluster: &Cluster) -> Self {
+        Self::new(scratch)
+            .env("YT_PROXY", cluster.proxy())
+            .args(["--docker-image", "no/image:1"])
+            .worker_env(MARK, scratch.mark())
+            .worker_env("SCRATCH", &scratch.text(""))
+    }
+
+    /// `node_count` x `process_per_node`.
+    pub fn mesh(self, mesh: (u32, u32)) -> Self {
+        let (nodes, workers) = (mesh.0.to_string(), mesh.1.to_string());
+        self.args(["--mesh.node-count", &nodes, "--mesh.process-per-node", &workers])
+    }
+
+    /// One more argument.
+    pub fn arg(mut self, argument: impl Into<OsString>) -> Self {
+        self.command.arg(argument.into());
+        self
+    }
+
+    /// More arguments.
+    pub fn args<T: Into<OsString>>(self, arguments: impl IntoIterator<Item = T>) -> Self {
+        arguments.into_iter().fold(self, Self::arg)
+    }
+
+    /// A variable of the launcher's own environment.
+    pub fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.command.env(name, value.into());
+        self
+    }
+
+    /// A variable that workers get, by `--env`.
+    pub fn worker_env(self, name: &str, value: &str) -> Self {
+        let option = serde_json::json!({ "name": name, "value": value }).to_string();
+        self.args(["--env", &option])
+    }
+
+    /// Another working directory.
+    pub fn current_dir(mut self, folder: PathBuf) -> Self {
+        self.command.current_dir(folder);
+        self
+    }
+
+    /// The worker's command: a piece of bash.
+    pub fn bash(self, script: &str) -> Self {
+        self.args(["/bin/bash", "-c", script])
+    }
+
+    /// Starts it.
+    pub fn start(mut self) -> Running {
+        Running::start(&mut self.command)
+    }
+
+    /// Runs it to its end.
+    pub fn run(self) -> Finished {
+        self.start().wait()
+    }
+}
+
+/// Sends a signal to any process of this test.
+pub fn signal(pid: i32, signal: Signal) {
+    nix::sys::signal::kill(Pid::from_raw(pid), signal).expect("the process is there");
+}
