@@ -1,0 +1,237 @@
+//! One connection of the control channel after its join, the same on both sides.
+//!
+//! Owns the socket, sends a heartbeat three times per heartbeat timeout and gives the connection up when
+//! nothing came for one timeout. Knows nothing of ranks and of what the messages mean.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::wire::{FrameError, Heartbeat, MAX_FRAME_BYTES, read_frame, write_frame};
+
+/// A connection whose peer has closed is not kept longer than this.
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Tells tasks to deliver what they have and to close.
+pub(crate) type Closing = watch::Receiver<bool>;
+
+/// Resolves when the tasks are to close; a vanished sender means the same.
+pub(crate) async fn closing(signal: &mut Closing) {
+    // An error is a dropped sender.
+    let _ = signal.wait_for(|close| *close).await;
+}
+
+/// Runs a connection until it is closed or lost, and says why it ended.
+///
+/// It closes in order when `outbox` ends or `signal` says so: what is in `outbox` is still sent, then the
+/// end of the stream, and then the peer's end is awaited, since closing a socket with unread data in it
+/// would reset the connection and could destroy what the peer has not read yet. A peer that closes first is
+/// still told what is in `outbox`, since it reads until our end.
+pub(crate) async fn run<In, Out>(
+    stream: impl AsyncRead + AsyncWrite,
+    outbox: mpsc::UnboundedReceiver<Out>,
+    mut deliver: impl FnMut(In),
+    heartbeat: Duration,
+    mut signal: Closing,
+) -> String
+where
+    In: DeserializeOwned + Heartbeat,
+    Out: Serialize + Heartbeat,
+{
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let (peer_closed, hear_peer_close) = oneshot::channel();
+    let closes = async {
+        tokio::select! {
+            () = closing(&mut signal) => {}
+            // A dropped sender is one that has nothing to say.
+            Ok(()) = hear_peer_close => {}
+        }
+    };
+    let writing = write_all(&mut writer, outbox, heartbeat, closes);
+    let reading = read_all(&mut reader, &mut deliver, heartbeat);
+    tokio::pin!(writing, reading);
+    tokio::select! {
+        // What the peer said last is worth more than that it cannot be answered any more.
+        biased;
+        reason = &mut reading => {
+            let _ = peer_closed.send(());
+            // To a peer that is gone this fails at once, to one that only closed it does not block.
+            let _ = timeout(LAST_WORDS_TIMEOUT.min(heartbeat), writing).await;
+            reason
+        }
+        written = &mut writing => {
+            // Written to the end: wait for the peer's end. A write that failed: the peer has gone, but its
+            // last words may still wait to be read.
+            let end = reading.await;
+            written.err().unwrap_or(end)
+        }
+    }
+}
+
+async fn read_all<In: DeserializeOwned + Heartbeat>(
+    reader: &mut (impl AsyncRead + Unpin),
+    deliver: &mut impl FnMut(In),
+    heartbeat: Duration,
+) -> String {
+    loop {
+        match timeout(heartbeat, read_frame::<In>(reader, MAX_FRAME_BYTES)).await {
+            Ok(Ok(message)) if message.is_heartbeat() => {}
+            Ok(Ok(message)) => deliver(message),
+            Ok(Err(error)) => return error.to_string(),
+            Err(_) => return format!("no heartbeat for {} s", heartbeat.as_secs_f64()),
+        }
+    }
+}
+
+async fn write_all<Out: Serialize + Heartbeat>(
+    writer: &mut (impl AsyncWrite + Unpin),
+    mut outbox: mpsc::UnboundedReceiver<Out>,
+    heartbeat: Duration,
+    closes: impl Future<Output = ()>,
+) -> Result<(), String> {
+    tokio::pin!(closes);
+    let mut ticks = interval(heartbeat / 3);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            message = outbox.recv() => match message {
+                Some(message) => send(writer, &message, heartbeat).await?,
+                None => break,
+            },
+            () = &mut closes => {
+                while let Ok(message) = outbox.try_recv() {
+                    send(writer, &message, heartbeat).await?;
+                }
+                break;
+            }
+            _ = ticks.tick() => send(writer, &Out::HEARTBEAT, heartbeat).await?,
+        }
+    }
+    writer.shutdown().await.map_err(|error| format!("cannot send: {error}"))
+}
+
+async fn send<T: Serialize>(
+    writer: &mut (impl AsyncWrite + Unpin),
+    message: &T,
+    limit: Duration,
+) -> Result<(), String> {
+    match timeout(limit, write_frame(writer, message)).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(FrameError::Io(error))) => Err(format!("cannot send: {error}")),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("nothing could be sent for {} s", limit.as_secs_f64())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::duplex;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::control::message::{LeaderMessage, NodeMessage};
+    use crate::control::wire::ToNode;
+
+    /// Two ends of one TCP connection on loopback.
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap());
+        let (client, server) = tokio::join!(client, listener.accept());
+        (client.unwrap(), server.unwrap().0)
+    }
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn what_was_sent_before_closing_arrives_and_both_sides_end() {
+        let (node, leader) = pair().await;
+        let (to_leader, node_outbox) = mpsc::unbounded_channel();
+        let (to_node, leader_outbox) = mpsc::unbounded_channel();
+        let (close, closing) = watch::channel(false);
+        let (heard_by_node, mut node_hears) = mpsc::unbounded_channel();
+        let (heard_by_leader, mut leader_hears) = mpsc::unbounded_channel();
+        to_leader.send(NodeMessage::Finished).unwrap();
+        for code in 0..100 {
+            to_node.send(ToNode::Message(LeaderMessage::Release { exit_code: code })).unwrap();
+        }
+        close.send(true).unwrap();
+        // The node's outbox ends by itself, the leader's by the signal.
+        drop(to_leader);
+        let (_keep, never) = watch::channel(false);
+        let (node_end, leader_end) = tokio::join!(
+            run(node, node_outbox, |m: ToNode| heard_by_node.send(m).unwrap(), LONG, never),
+            run(leader, leader_outbox, |m: NodeMessage| heard_by_leader.send(m).unwrap(), LONG, closing),
+        );
+        assert_eq!((node_end.as_str(), leader_end.as_str()), ("connection closed", "connection closed"));
+        assert_eq!(leader_hears.try_recv().unwrap(), NodeMessage::Finished);
+        for code in 0..100 {
+            let expected = ToNode::Message(LeaderMessage::Release { exit_code: code });
+            assert_eq!(node_hears.try_recv().unwrap(), expected);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_noticed() {
+        let (node, _leader) = duplex(1 << 16);
+        let (_outbox, node_outbox) = mpsc::unbounded_channel::<NodeMessage>();
+        let (_close, closing) = watch::channel(false);
+        let end = run(node, node_outbox, |_: ToNode| (), Duration::from_secs(30), closing).await;
+        assert_eq!(end, "no heartbeat for 30 s");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_does_not_read_is_noticed_even_if_it_speaks() {
+        let (node, leader) = duplex(64);
+        let (outbox, node_outbox) = mpsc::unbounded_channel::<NodeMessage>();
+        let (_close, closing) = watch::channel(false);
+        for _ in 0..100 {
+            outbox.send(NodeMessage::Stopped).unwrap();
+        }
+        drop(leader);
+        let end = run(node, node_outbox, |_: ToNode| (), LONG, closing).await;
+        assert!(end == "connection closed" || end.starts_with("cannot send"), "{end}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn heartbeats_keep_a_silent_connection() {
+        let (node, leader) = duplex(1 << 16);
+        let heartbeat = Duration::from_secs(30);
+        let (_keep_node, node_outbox) = mpsc::unbounded_channel::<NodeMessage>();
+        let (keep_leader, leader_outbox) = mpsc::unbounded_channel::<ToNode>();
+        let (_close, closing) = watch::channel(false);
+        let node_run = run(node, node_outbox, |_: ToNode| (), heartbeat, closing.clone());
+        let leader_run = run(leader, leader_outbox, |_: NodeMessage| (), heartbeat, closing);
+        tokio::pin!(node_run, leader_run);
+        // The clock is a paused one: a day passes at once.
+        tokio::select! {
+            end = &mut node_run => panic!("node: {end}"),
+            end = &mut leader_run => panic!("leader: {end}"),
+            () = tokio::time::sleep(Duration::from_secs(86_400)) => {}
+        }
+        drop(keep_leader);
+        let (node_end, leader_end) = tokio::join!(
+            async {
+                tokio::select! { end = &mut leader_run => end, end = &mut node_run => end }
+            },
+            std::future::ready("")
+        );
+        assert_eq!((node_end.as_str(), leader_end), ("connection closed", ""));
+    }
+
+    #[tokio::test]
+    async fn a_reset_is_noticed() {
+        let (node, leader) = pair().await;
+        let (_outbox, node_outbox) = mpsc::unbounded_channel::<NodeMessage>();
+        let (_close, closing) = watch::channel(false);
+        // Closing without lingering resets.
+        leader.set_zero_linger().unwrap();
+        drop(leader);
+        let end = run(node, node_outbox, |_: ToNode| (), LONG, closing).await;
+        assert!(end.contains("reset") || end.contains("closed"), "{end}");
+    }
+}

@@ -1,0 +1,94 @@
+//! The notice board, as rendezvous needs it: what may be read and written, not how.
+//!
+//! [`super::cypress`] is the real one; tests use one in memory.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tractorun_contract::failure::Failure;
+use tractorun_contract::topology::Topology;
+
+use crate::control::hub::BoxFuture;
+use crate::control::wire::JoinKey;
+
+/// What every node may do.
+pub(crate) trait NoticeBoard: Clone + Send + Sync + 'static {
+    /// What the leader may do.
+    type Desk: Desk;
+
+    /// Takes the leadership, waiting at most that long for an earlier leader to end; none if it did not.
+    fn take_lead(
+        &self,
+        patience: Duration,
+    ) -> impl Future<Output = Result<Option<Self::Desk>, BoardError>> + Send;
+
+    /// Number of the newest incarnation; none before the first.
+    fn newest(&self) -> impl Future<Output = Result<Option<u32>, BoardError>> + Send;
+
+    /// The notice of an incarnation; none while it is not up.
+    fn read(&self, incarnation: u32) -> impl Future<Output = Result<Option<Notice>, BoardError>> + Send;
+}
+
+/// What only the leader may do. Everything is refused once the leadership is lost.
+pub(crate) trait Desk: Send + Sync + 'static {
+    /// Makes that number the newest incarnation and puts its notice up.
+    fn open(&self, incarnation: u32, notice: &Notice) -> impl Future<Output = Result<(), BoardError>> + Send;
+
+    /// Writes who is where, once.
+    fn publish_topology(
+        &self,
+        incarnation: u32,
+        topology: &Topology,
+    ) -> impl Future<Output = Result<(), BoardError>> + Send;
+
+    /// Writes who failed first.
+    fn publish_failure(
+        self: Arc<Self>,
+        incarnation: u32,
+        failure: Failure,
+    ) -> BoxFuture<Result<(), BoardError>>;
+
+    /// Resolves when the leadership is lost, with the reason.
+    fn lost(&self) -> BoxFuture<String>;
+
+    /// Gives the leadership back.
+    fn end(self: Arc<Self>) -> BoxFuture<()>;
+}
+
+/// What the leader publishes about an incarnation.
+#[derive(Debug, Clone)]
+pub(crate) struct Notice {
+    /// The operation it belongs to: no other may join.
+    pub(crate) operation_id: String,
+    /// Where the leader listens; none where nobody else is to come.
+    pub(crate) control: Option<ControlEndpoint>,
+}
+
+/// Where the leader listens.
+#[derive(Debug, Clone)]
+pub(crate) struct ControlEndpoint {
+    /// Its host name and its addresses, in the order they are to be tried.
+    pub(crate) addresses: Vec<String>,
+    pub(crate) port: u16,
+    pub(crate) join_key: JoinKey,
+}
+
+/// Why the board cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BoardError {
+    /// The cluster does not take our token.
+    #[error("{0}")]
+    Credentials(String),
+    /// The cluster said no; it would again.
+    #[error("{0}")]
+    Refused(String),
+    /// The cluster did not answer; it may later.
+    #[error("{0}")]
+    Unreachable(String),
+    /// The leadership is gone.
+    #[error("leadership is lost: {0}")]
+    FenceLost(String),
+    /// The board holds something else than was expected.
+    #[error("{0}")]
+    Strange(String),
+}

@@ -1,0 +1,245 @@
+//! The notice board on Cypress, laid out as in [`tractorun_contract::cypress`].
+//!
+//! The leader's writes carry the transaction that holds the lock as prerequisite, so that a leader that was
+//! cut off cannot write over its successor.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+use tracing::debug;
+use tractorun_contract::cypress::{self, INCARNATION_ID, incarnation as attribute};
+use tractorun_contract::failure::{FAILURE_ATTRIBUTE, Failure};
+use tractorun_contract::topology::Topology;
+use tractorun_yt::error::TransportKind;
+use tractorun_yt::value::{self, ValueExt};
+use tractorun_yt::{
+    BatchRequest, Client, CreateOptions, Error, LockMode, LockWait, NodeType, Transaction,
+    TransactionOptions, YsonValue, codes,
+};
+
+use super::address::endpoint;
+use super::board::{BoardError, ControlEndpoint, Desk, Notice, NoticeBoard};
+use crate::control::hub::BoxFuture;
+use crate::control::wire::JoinKey;
+
+/// A leader cut off from the cluster for longer than this loses the run; a leader that was killed keeps its
+/// successor waiting for as long.
+const FENCE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The notice board under one `yt_path`.
+#[derive(Debug, Clone)]
+pub(crate) struct CypressBoard {
+    client: Client,
+    yt_path: String,
+}
+
+/// The leader's hold on it.
+#[derive(Debug)]
+pub(crate) struct CypressDesk {
+    /// Commands that are refused once the fence is gone.
+    fenced: Client,
+    yt_path: String,
+    transaction_id: String,
+    /// Taken out when the leadership is given back.
+    transaction: Mutex<Option<Transaction>>,
+}
+
+// === impl CypressBoard ===
+
+impl CypressBoard {
+    pub(crate) fn new(client: Client, yt_path: String) -> Self {
+        Self { client, yt_path }
+    }
+}
+
+impl NoticeBoard for CypressBoard {
+    type Desk = CypressDesk;
+
+    async fn take_lead(&self, patience: Duration) -> Result<Option<CypressDesk>, BoardError> {
+        let options = TransactionOptions {
+            timeout: FENCE_TIMEOUT,
+            title: Some(format!("Tractorun leader of {}", self.yt_path)),
+            ..TransactionOptions::default()
+        };
+        let transaction = self.client.start_transaction(options).await?;
+        let path = cypress::primary_lock(&self.yt_path);
+        match transaction.client().lock(&path, LockMode::Exclusive, LockWait::UpTo(patience)).await {
+            Ok(_) => {}
+            Err(error) => {
+                let conflict = error.contains(codes::LOCK_CONFLICT);
+                // The first error counts; an abandoned transaction ends by its timeout.
+                let _ = transaction.abort().await;
+                return if conflict { Ok(None) } else { Err(error.into()) };
+            }
+        }
+        Ok(Some(CypressDesk {
+            fenced: self.client.with_prerequisite(transaction.id()),
+            yt_path: self.yt_path.clone(),
+            transaction_id: transaction.id().to_string(),
+            transaction: Mutex::new(Some(transaction)),
+        }))
+    }
+
+    async fn newest(&self) -> Result<Option<u32>, BoardError> {
+        let path = format!("{}/@{INCARNATION_ID}", self.yt_path);
+        let value = match self.client.get(&path).await {
+            Ok(value) => value,
+            Err(error) if error.contains(codes::RESOLVE_ERROR) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        match value.as_int() {
+            Some(-1) => Ok(None),
+            Some(number) => u32::try_from(number)
+                .map(Some)
+                .map_err(|_| BoardError::Strange(format!("{path}: expected -1 or more, got {number}"))),
+            None => Err(BoardError::Strange(format!("{path}: expected a number"))),
+        }
+    }
+
+    async fn read(&self, incarnation: u32) -> Result<Option<Notice>, BoardError> {
+        let path = format!("{}/@", cypress::incarnation(&self.yt_path, incarnation));
+        let wanted = [attribute::OPERATION_ID, attribute::CONTROL_ENDPOINT];
+        match self.client.get_with(&path, &wanted).await {
+            Ok(attributes) => Ok(notice(&attributes)),
+            Err(error) if error.contains(codes::RESOLVE_ERROR) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Reads the attributes of an incarnation; none where something is not there (yet).
+fn notice(attributes: &YsonValue) -> Option<Notice> {
+    let text = |value: &YsonValue| value.as_bytes().map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    let operation_id = text(attributes.get(attribute::OPERATION_ID)?)?;
+    let control = attributes.get(attribute::CONTROL_ENDPOINT).and_then(|endpoint| {
+        Some(ControlEndpoint {
+            addresses: endpoint.get("addresses")?.as_list()?.iter().filter_map(text).collect(),
+            port: u16::try_from(endpoint.get("port")?.as_uint()?).ok()?,
+            join_key: JoinKey::new(text(endpoint.get("join_key")?)?),
+        })
+    });
+    Some(Notice { operation_id, control })
+}
+
+// === impl CypressDesk ===
+
+impl Desk for CypressDesk {
+    async fn open(&self, incarnation: u32, notice: &Notice) -> Result<(), BoardError> {
+        // The number first: one that was given away is never used again, whatever happens after.
+        let path = format!("{}/@{INCARNATION_ID}", self.yt_path);
+        self.fenced.set(&path, &value::int(incarnation)).await?;
+
+        let mut attributes = BTreeMap::from([
+            (attribute::TRANSACTION_ID.to_owned(), value::string(&self.transaction_id)),
+            (attribute::OPERATION_ID.to_owned(), value::string(&notice.operation_id)),
+        ]);
+        if let Some(control) = &notice.control {
+            let endpoint = value::map([
+                ("addresses", value::list(control.addresses.iter().map(value::string))),
+                ("port", value::int(control.port)),
+                ("join_key", value::string(control.join_key.expose())),
+            ]);
+            attributes.insert(attribute::CONTROL_ENDPOINT.to_owned(), endpoint);
+        }
+        // With its attributes at once: nobody sees half a notice.
+        let path = cypress::incarnation(&self.yt_path, incarnation);
+        let options = CreateOptions { attributes, ..CreateOptions::default() };
+        self.fenced.create(NodeType::MapNode, &path, options).await?;
+        Ok(())
+    }
+
+    async fn publish_topology(&self, incarnation: u32, topology: &Topology) -> Result<(), BoardError> {
+        let node = cypress::incarnation(&self.yt_path, incarnation);
+        let set = |name: &str, value: YsonValue| {
+            BatchRequest::new("set").parameter("path", value::string(format!("{node}/@{name}"))).input(value)
+        };
+        let primary = endpoint(&topology.master_host, topology.master_port);
+        let requests = vec![
+            set(attribute::PRIMARY_ENDPOINT, value::string(primary)),
+            set(attribute::TOPOLOGY, yson(&topology.workers)?),
+        ];
+        for result in self.fenced.execute_batch(requests).await? {
+            result.map_err(Error::from)?;
+        }
+        Ok(())
+    }
+
+    fn publish_failure(
+        self: Arc<Self>,
+        incarnation: u32,
+        failure: Failure,
+    ) -> BoxFuture<Result<(), BoardError>> {
+        Box::pin(async move {
+            let node = cypress::incarnation(&self.yt_path, incarnation);
+            let record = yson(&failure)?;
+            Ok(self.fenced.set(&format!("{node}/@{FAILURE_ATTRIBUTE}"), &record).await?)
+        })
+    }
+
+    fn lost(&self) -> BoxFuture<String> {
+        let transaction = self.transaction.lock().unwrap_or_else(PoisonError::into_inner);
+        match transaction.as_ref().map(Transaction::lost) {
+            Some(lost) => Box::pin(async move { lost.await.to_string() }),
+            None => Box::pin(std::future::ready("given back".to_owned())),
+        }
+    }
+
+    fn end(self: Arc<Self>) -> BoxFuture<()> {
+        let transaction = self.transaction.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Box::pin(async move {
+            if let Some(transaction) = transaction {
+                // It holds nothing but the lock, which goes either way, at the latest by its timeout.
+                if let Err(error) = transaction.commit().await {
+                    debug!("cannot end the leader's transaction: {error}");
+                }
+            }
+        })
+    }
+}
+
+fn yson<T: Serialize + ?Sized>(data: &T) -> Result<YsonValue, BoardError> {
+    value::from_serialize(data).map_err(|error| BoardError::Strange(error.to_string()))
+}
+
+// === impl BoardError ===
+
+impl From<Error> for BoardError {
+    fn from(error: Error) -> Self {
+        if error.contains(codes::PREREQUISITE_FAILED) || error.contains(codes::NO_SUCH_TRANSACTION) {
+            return Self::FenceLost(error.to_string());
+        }
+        let text = error.to_string();
+        match error {
+            Error::Credentials { .. } => Self::Credentials(text),
+            Error::Transport { kind: TransportKind::Untrusted, .. } => Self::Refused(text),
+            Error::Transport { .. } => Self::Unreachable(text),
+            Error::Yt(_) | Error::LockTimedOut { .. } => Self::Refused(text),
+            Error::Protocol { .. } | Error::LocalFile { .. } | Error::BadInput { .. } => Self::Strange(text),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_notice_is_read_as_far_as_it_is_there() {
+        assert!(notice(&value::map::<&str>([])).is_none());
+        let operation = (attribute::OPERATION_ID, value::string("1-2-3-4"));
+        let read = notice(&value::map([operation.clone()])).unwrap();
+        assert_eq!(read.operation_id, "1-2-3-4");
+        assert!(read.control.is_none());
+        let control = value::map([
+            ("addresses", value::list([value::string("h"), value::string("::1")])),
+            ("port", value::uint(7000_u64)),
+            ("join_key", value::string("k")),
+        ]);
+        let read = notice(&value::map([operation, (attribute::CONTROL_ENDPOINT, control)])).unwrap();
+        let control = read.control.unwrap();
+        assert_eq!((control.addresses, control.port), (vec!["h".to_owned(), "::1".to_owned()], 7000));
+        assert_eq!(control.join_key.expose(), "k");
+    }
+}

@@ -1,0 +1,284 @@
+//! Who has joined, who is missing, and how all will call rank 0. No IO.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::net::{IpAddr, Ipv4Addr};
+
+use tractorun_contract::job_spec::Mesh;
+use tractorun_contract::topology::{Topology, WorkerAddress};
+
+use super::address::endpoint;
+use crate::control::wire::{Join, ReachedBy, Retry};
+
+/// The nodes that have joined so far; node 0 from the beginning.
+#[derive(Debug)]
+pub(super) struct Gathering {
+    mesh: Mesh,
+    members: BTreeMap<u32, Member>,
+}
+
+/// A node that has joined.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Member {
+    /// Host, as the node calls itself.
+    pub(super) host: String,
+    pub(super) job_id: String,
+    /// Ports of its workers.
+    pub(super) ports: Vec<u16>,
+    /// How it reached the leader; none for the leader.
+    pub(super) reached_by: Option<ReachedBy>,
+}
+
+/// How the leader may be called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum LeaderName {
+    /// By this and nothing else: somebody said so.
+    Given(String),
+    /// By its host name, which the leader itself can use.
+    Host(String),
+    /// Its host name does not lead to it, at least not from itself.
+    Unusable,
+}
+
+/// What a join did.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Joined {
+    /// The node is new.
+    New,
+    /// The node was here before: its init was restarted or lost its connection.
+    Again,
+}
+
+// === impl Gathering ===
+
+impl Gathering {
+    pub(super) fn new(mesh: Mesh, leader: Member) -> Self {
+        Self { mesh, members: BTreeMap::from([(0, leader)]) }
+    }
+
+    /// Whether a join may be accepted; else why not.
+    pub(super) fn check(&self, join: &Join) -> Result<(), (String, Retry)> {
+        let Mesh { node_count, process_per_node, .. } = self.mesh;
+        if join.node_rank == 0 || join.node_rank >= node_count {
+            let rank = join.node_rank;
+            return Err((
+                format!("node rank {rank}: expected one from 1 to {}", node_count - 1),
+                Retry::Never,
+            ));
+        }
+        if join.ports.len() != process_per_node as usize {
+            let count = join.ports.len();
+            return Err((format!("{count} ports: expected {process_per_node}"), Retry::Never));
+        }
+        Ok(())
+    }
+
+    /// Counts a node in. A second join of a node replaces its first.
+    pub(super) fn join(&mut self, join: Join) -> Joined {
+        let Join { protocol: _, join_key: _, incarnation: _, node_rank, job_id, host, ports, reached_by } =
+            join;
+        let member = Member { host, job_id, ports, reached_by: Some(reached_by) };
+        match self.members.insert(node_rank, member) {
+            None => Joined::New,
+            Some(_) => Joined::Again,
+        }
+    }
+
+    /// Counts a node out.
+    pub(super) fn leave(&mut self, node_rank: u32) {
+        self.members.remove(&node_rank);
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.members.len()
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.members.len() == self.mesh.node_count as usize
+    }
+
+    /// Ranks of the nodes that are not there, as text: `1, 4-7`.
+    pub(super) fn missing(&self) -> String {
+        let missing = (0..self.mesh.node_count).filter(|rank| !self.members.contains_key(rank));
+        let mut ranges: Vec<(u32, u32)> = Vec::new();
+        for rank in missing {
+            match ranges.last_mut() {
+                Some((_, last)) if *last + 1 == rank => *last = rank,
+                _ => ranges.push((rank, rank)),
+            }
+        }
+        let mut text = String::new();
+        for (first, last) in ranges {
+            let comma = if text.is_empty() { "" } else { ", " };
+            // Writing to a string does not fail.
+            let _ = match last - first {
+                0 => write!(text, "{comma}{first}"),
+                1 => write!(text, "{comma}{first}, {last}"),
+                _ => write!(text, "{comma}{first}-{last}"),
+            };
+        }
+        text
+    }
+
+    /// The topology of a complete gathering.
+    pub(super) fn topology(&self, leader: &LeaderName) -> Topology {
+        let workers = self
+            .members
+            .values()
+            .flat_map(|member| {
+                member.ports.iter().map(|port| WorkerAddress {
+                    address: endpoint(&member.host, *port),
+                    job_id: member.job_id.clone(),
+                })
+            })
+            .collect();
+        let master_port = self.members.get(&0).and_then(|leader| leader.ports.first()).copied().unwrap_or(0);
+        Topology { workers, master_host: self.master_host(leader), master_port }
+    }
+
+    /// By what name or address every worker, those of node 0 included, can reach rank 0.
+    fn master_host(&self, leader: &LeaderName) -> String {
+        let reached: Vec<ReachedBy> = self.members.values().filter_map(|member| member.reached_by).collect();
+        let by_name = reached.iter().all(|reached| matches!(reached, ReachedBy::Name(_)));
+        match leader {
+            LeaderName::Given(host) => return host.clone(),
+            LeaderName::Host(name) if by_name => return name.clone(),
+            LeaderName::Host(_) | LeaderName::Unusable => {}
+        }
+        // A node that came by an address could not use the name, so its address counts before those that
+        // the name led others to; among equals the one that most used.
+        let mut votes: BTreeMap<IpAddr, (usize, usize)> = BTreeMap::new();
+        for way in reached {
+            let (needed, used) = votes.entry(way.address()).or_default();
+            match way {
+                ReachedBy::Address(_) => *needed += 1,
+                ReachedBy::Name(_) => *used += 1,
+            }
+        }
+        let best = votes.into_iter().max_by_key(|(_, votes)| *votes).map(|(address, _)| address);
+        best.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)).to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::wire::{JoinKey, PROTOCOL};
+
+    const NAME: &str = "host0";
+
+    fn mesh(node_count: u32) -> Mesh {
+        Mesh { node_count, process_per_node: 2, gpu_per_process: 0 }
+    }
+
+    fn join(node_rank: u32, reached_by: ReachedBy) -> Join {
+        let port = 7000 + u16::try_from(node_rank).unwrap() * 10;
+        Join {
+            protocol: PROTOCOL,
+            join_key: JoinKey::new(""),
+            incarnation: 0,
+            node_rank,
+            job_id: format!("job{node_rank}"),
+            host: format!("host{node_rank}"),
+            ports: vec![port, port + 1],
+            reached_by,
+        }
+    }
+
+    fn gathering(ways: &[ReachedBy]) -> Gathering {
+        let leader =
+            Member { host: NAME.into(), job_id: "job0".into(), ports: vec![7000, 7001], reached_by: None };
+        let mut gathering = Gathering::new(mesh(u32::try_from(ways.len()).unwrap() + 1), leader);
+        for (rank, way) in (1..).zip(ways) {
+            assert_eq!(gathering.join(join(rank, *way)), Joined::New);
+        }
+        gathering
+    }
+
+    fn name(last: u8) -> ReachedBy {
+        ReachedBy::Name(IpAddr::from([10, 0, 0, last]))
+    }
+
+    fn address(last: u8) -> ReachedBy {
+        ReachedBy::Address(IpAddr::from([10, 0, 0, last]))
+    }
+
+    #[test]
+    fn master_host_is_one_that_all_can_use() {
+        let host = || LeaderName::Host(NAME.into());
+        let cases: &[(LeaderName, &[ReachedBy], &str)] = &[
+            // One node: its name if it leads to it.
+            (host(), &[], NAME),
+            (LeaderName::Unusable, &[], "127.0.0.1"),
+            (LeaderName::Given("127.0.0.1".into()), &[], "127.0.0.1"),
+            // All by name.
+            (host(), &[name(1), name(1)], NAME),
+            // All by name, but the leader itself could not: the address behind it.
+            (LeaderName::Unusable, &[name(1), name(1)], "10.0.0.1"),
+            // Some could not use the name.
+            (host(), &[name(1), address(1)], "10.0.0.1"),
+            (host(), &[name(1), name(1), address(2)], "10.0.0.2"),
+            (host(), &[address(1), address(2), address(2)], "10.0.0.2"),
+            // What was said counts.
+            (LeaderName::Given("gpu0.svc".into()), &[address(1), name(1)], "gpu0.svc"),
+        ];
+        for (leader, ways, expected) in cases {
+            assert_eq!(gathering(ways).topology(leader).master_host, *expected, "{leader:?} {ways:?}");
+        }
+    }
+
+    #[test]
+    fn topology_lists_workers_by_rank_whatever_order_they_came_in() {
+        let mut gathering = gathering(&[name(1), name(1)]);
+        gathering.leave(1);
+        assert!(!gathering.is_complete());
+        assert_eq!(gathering.join(join(1, name(1))), Joined::New);
+        assert!(gathering.is_complete());
+        let topology = gathering.topology(&LeaderName::Host(NAME.into()));
+        let addresses: Vec<_> = topology.workers.iter().map(|worker| worker.address.as_str()).collect();
+        assert_eq!(
+            addresses,
+            ["host0:7000", "host0:7001", "host1:7010", "host1:7011", "host2:7020", "host2:7021"]
+        );
+        assert_eq!(topology.workers[3].job_id, "job1");
+        assert_eq!(topology.master_port, 7000);
+    }
+
+    #[test]
+    fn a_second_join_replaces_the_first() {
+        let mut gathering = gathering(&[name(1)]);
+        let again = Join { job_id: "job1b".into(), ..join(1, name(1)) };
+        assert_eq!(gathering.join(again), Joined::Again);
+        let topology = gathering.topology(&LeaderName::Unusable);
+        assert_eq!(topology.workers[2].job_id, "job1b");
+        assert_eq!(topology.workers.len(), 4);
+    }
+
+    #[test]
+    fn missing_nodes_are_named_in_ranges() {
+        let mut gathering = gathering(&[name(1); 9]);
+        assert_eq!(gathering.missing(), "");
+        for (leaves, expected) in [
+            (&[4_u32][..], "4"),
+            (&[5], "4, 5"),
+            (&[6], "4-6"),
+            (&[1, 9], "1, 4-6, 9"),
+            (&[2, 3, 7, 8], "1-9"),
+        ] {
+            leaves.iter().for_each(|rank| gathering.leave(*rank));
+            assert_eq!(gathering.missing(), expected);
+        }
+        assert_eq!(gathering.count(), 1);
+    }
+
+    #[test]
+    fn joins_that_cannot_be_are_refused() {
+        let gathering = gathering(&[name(1)]);
+        let text = |join: &Join| gathering.check(join).unwrap_err().0;
+        assert_eq!(text(&join(0, name(1))), "node rank 0: expected one from 1 to 1");
+        assert_eq!(text(&join(2, name(1))), "node rank 2: expected one from 1 to 1");
+        let few = Join { ports: vec![1], ..join(1, name(1)) };
+        assert_eq!(text(&few), "1 ports: expected 2");
+        assert_eq!(gathering.check(&join(1, name(1))), Ok(()));
+    }
+}
