@@ -1,40 +1,65 @@
 //! The client: a cheap handle on one cluster, and the scope that its commands carry.
 
+use std::sync::Arc;
+
 use crate::config::{ClientConfig, ConfigError};
+use crate::token::Token;
 use crate::transaction::TransactionId;
+use crate::transport::http::Transport;
 
 /// A client of one cluster. Cloning is cheap; clones share connections.
+///
+/// Needs a Tokio runtime with IO and time. Every command may be cancelled by dropping its future.
 #[derive(Debug, Clone)]
-pub struct Client {}
+pub struct Client {
+    transport: Arc<Transport>,
+    scope: Scope,
+}
+
+/// What commands carry beside their own parameters.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Scope {
+    pub(crate) transaction: Option<TransactionId>,
+    pub(crate) prerequisites: Vec<TransactionId>,
+}
 
 impl Client {
     /// Makes a client. Nothing is sent yet.
     pub fn new(config: ClientConfig) -> Result<Self, ConfigError> {
-        let _ = config;
-        todo!()
+        Ok(Self { transport: Arc::new(Transport::new(config)?), scope: Scope::default() })
     }
 
     /// The same client, whose commands run inside that transaction.
     #[must_use]
     pub fn in_transaction(&self, id: &TransactionId) -> Self {
-        let _ = id;
-        todo!()
+        let mut client = self.clone();
+        client.scope.transaction = Some(id.clone());
+        client
     }
 
     /// The same client, whose commands are refused once that transaction is gone.
     #[must_use]
     pub fn with_prerequisite(&self, id: &TransactionId) -> Self {
-        let _ = id;
-        todo!()
+        let mut client = self.clone();
+        client.scope.prerequisites.push(id.clone());
+        client
     }
 
     /// URL of the proxy, as `http://host:port`.
     pub fn proxy_url(&self) -> &str {
-        todo!()
+        &self.transport.config.proxy
     }
 
     /// The token, for whoever must hand it on.
     pub fn token(&self) -> Option<&str> {
-        todo!()
+        self.transport.config.token.as_ref().map(Token::expose)
+    }
+
+    pub(crate) fn transport(&self) -> &Transport {
+        &self.transport
+    }
+
+    pub(crate) fn scope(&self) -> &Scope {
+        &self.scope
     }
 }

@@ -1,4 +1,4 @@
-//! Asynchronous client of the YTsaurus HTTP API (v4).
+//! Asynchronous client of the `YTsaurus` HTTP API (v4).
 //!
 //! Owns the configuration as the official Python client reads it ([`config`]), the transport with its
 //! retries, heavy proxies and mutation ids, the cluster's error tree ([`YtError`]) and the commands that
@@ -11,6 +11,7 @@ pub mod config;
 pub mod error;
 pub mod token;
 pub mod transaction;
+mod transport;
 pub mod value;
 
 pub use ytsaurus_yson::{YsonNode, YsonValue};
@@ -24,6 +25,6 @@ pub use commands::files::{FileContent, FileReader, Md5, Progress};
 pub use commands::operations::{JobFilter, StderrRange};
 pub use commands::tables::Append;
 pub use config::{ClientConfig, ConfigError};
-pub use error::{Error, YtError, codes};
+pub use error::{Error, TransportKind, YtError, codes};
 pub use token::Token;
 pub use transaction::{LostReason, Transaction, TransactionId, TransactionOptions};

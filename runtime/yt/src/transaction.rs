@@ -3,8 +3,14 @@
 use std::fmt;
 use std::time::Duration;
 
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
 use crate::client::Client;
-use crate::error::{Error, YtError};
+use crate::error::{Error, YtError, codes};
+use crate::transport::call::Call;
+use crate::transport::retry::{Repeat, random_jitter};
+use crate::value::{int, map, string};
 
 /// Id of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -63,29 +69,79 @@ pub enum LostReason {
 
 impl fmt::Display for LostReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let _ = f;
-        todo!()
+        match self {
+            Self::Gone(error) => write!(f, "the cluster does not know it any more: {error}"),
+            Self::NotPinged { silence, last_error } => {
+                write!(f, "no ping came through for {:.1} s: {last_error}", silence.as_secs_f64())
+            }
+            Self::Ended => f.write_str("it was ended by its owner"),
+        }
     }
 }
 
 /// A transaction that is pinged by a task of its own until it is committed, aborted or dropped.
+///
+/// Dropping it only stops the pings: it dies when its timeout has passed.
 #[derive(Debug)]
 pub struct Transaction {
     id: TransactionId,
     client: Client,
+    phase: watch::Sender<Phase>,
+    lost: watch::Receiver<Option<LostReason>>,
+}
+
+/// What the owner does with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Held,
+    /// Commit or abort is under way, so that a ping may find it gone.
+    Ending,
+    Ended,
 }
 
 impl Client {
     /// Starts a transaction and its pings.
     pub async fn start_transaction(&self, options: TransactionOptions) -> Result<Transaction, Error> {
-        let _ = options;
-        todo!()
+        let milliseconds = i64::try_from(options.timeout.as_millis()).unwrap_or(i64::MAX);
+        let mut call = Call::mutate("start_transaction").with("timeout", int(milliseconds));
+        if let Some(parent) = &options.parent {
+            call = call.with("transaction_id", string(parent.as_str()));
+        }
+        if let Some(title) = &options.title {
+            call = call.with("attributes", map([("title", string(title))]));
+        }
+        // Its life begins when the cluster starts it, which is after this.
+        let asked = Instant::now();
+        let id = TransactionId(self.execute_for_string(call.scoped(self.scope()), "transaction_id").await?);
+
+        let (phase, owner) = watch::channel(Phase::Held);
+        let (tell_lost, lost) = watch::channel(None);
+        let pinger = Pinger {
+            client: self.clone(),
+            id: id.clone(),
+            timeout: options.timeout,
+            last_success: asked,
+            owner,
+        };
+        tokio::spawn(async move {
+            let reason = pinger.run().await;
+            tell_lost.send_replace(Some(reason));
+        });
+        Ok(Transaction { client: self.in_transaction(&id), id, phase, lost })
     }
 
     /// Aborts a transaction that somebody else may have started. One that is gone already is fine.
     pub async fn abort_transaction(&self, id: &TransactionId) -> Result<(), Error> {
-        let _ = id;
-        todo!()
+        match self.execute(id.call("abort_transaction")).await {
+            Err(error) if error.contains(codes::NO_SUCH_TRANSACTION) => Ok(()),
+            result => result.map(drop),
+        }
+    }
+}
+
+impl TransactionId {
+    fn call(&self, command: &'static str) -> Call {
+        Call::mutate(command).with("transaction_id", string(&self.0))
     }
 }
 
@@ -102,16 +158,109 @@ impl Transaction {
 
     /// Resolves when the transaction is no longer held, and why. Does not borrow the transaction.
     pub fn lost(&self) -> impl Future<Output = LostReason> + Send + use<> {
-        std::future::pending()
+        let mut lost = self.lost.clone();
+        async move {
+            match lost.wait_for(Option::is_some).await {
+                Ok(reason) => reason.clone().unwrap_or(LostReason::Ended),
+                // The pinger's task is gone with its runtime.
+                Err(_) => LostReason::Ended,
+            }
+        }
     }
 
-    /// Commits it.
+    /// Commits it. It is pinged until the cluster has answered.
     pub async fn commit(self) -> Result<(), Error> {
-        todo!()
+        self.phase.send_replace(Phase::Ending);
+        let mut call = self.id.call("commit_transaction");
+        call.parameters.enter(&crate::client::Scope {
+            transaction: None,
+            prerequisites: self.client.scope().prerequisites.clone(),
+        });
+        self.client.execute(call).await.map(drop)
     }
 
-    /// Aborts it.
+    /// Aborts it. One that is gone already is fine.
     pub async fn abort(self) -> Result<(), Error> {
-        todo!()
+        self.phase.send_replace(Phase::Ending);
+        self.client.abort_transaction(&self.id).await
     }
+
+    /// Asks once for its abort, so that its locks are free at once. If that fails, its timeout will do.
+    pub(crate) async fn abort_once(self) {
+        self.phase.send_replace(Phase::Ended);
+        let patience = self.client.transport().config.connect_timeout;
+        let call = self.id.call("abort_transaction").repeat(Repeat::Never).timeout(patience);
+        if let Err(error) = self.client.execute(call).await {
+            tracing::debug!(%error, transaction = %self.id, "not aborted, it will time out");
+        }
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        self.phase.send_replace(Phase::Ended);
+    }
+}
+
+/// Keeps a transaction alive.
+struct Pinger {
+    client: Client,
+    id: TransactionId,
+    timeout: Duration,
+    /// When the last ping that came through was sent.
+    last_success: Instant,
+    owner: watch::Receiver<Phase>,
+}
+
+impl Pinger {
+    async fn run(mut self) -> LostReason {
+        let interval = self.timeout / 3;
+        let mut next = self.last_success + interval;
+        let mut last_error = "no ping was sent in time".to_owned();
+        loop {
+            let deadline = self.last_success + self.timeout;
+            tokio::select! {
+                biased;
+                () = ended(&mut self.owner) => return LostReason::Ended,
+                () = sleep_until(next.min(deadline)) => {}
+            }
+            if Instant::now() >= deadline {
+                return LostReason::NotPinged { silence: self.last_success.elapsed(), last_error };
+            }
+            let sent = Instant::now();
+            // A ping needs no mutation id: twice is as good as once.
+            let call = Call::assign("ping_transaction")
+                .with("transaction_id", string(self.id.as_str()))
+                .repeat(Repeat::Never)
+                .timeout(interval);
+            let ping = tokio::select! {
+                biased;
+                () = ended(&mut self.owner) => return LostReason::Ended,
+                ping = timeout_at(deadline, self.client.execute(call)) => ping,
+            };
+            match ping {
+                Ok(Ok(_)) => {
+                    self.last_success = sent;
+                    next = sent + interval;
+                }
+                Ok(Err(Error::Yt(error))) if error.contains(codes::NO_SUCH_TRANSACTION) => {
+                    let held = *self.owner.borrow() == Phase::Held;
+                    return if held { LostReason::Gone(error) } else { LostReason::Ended };
+                }
+                Ok(Err(error)) => {
+                    error.to_string().lines().next().unwrap_or_default().clone_into(&mut last_error);
+                    // Soon again: several tries must fit into what is left of the timeout.
+                    next = Instant::now() + (interval / 4).mul_f64(1.0 + 0.3 * random_jitter());
+                    tracing::debug!(%error, transaction = %self.id, "a ping failed");
+                }
+                Err(_) => "the last ping was not answered".clone_into(&mut last_error),
+            }
+        }
+    }
+}
+
+/// Resolves when the owner is done with it.
+async fn ended(owner: &mut watch::Receiver<Phase>) {
+    // An error means that the owner is gone.
+    let _ = owner.wait_for(|phase| *phase == Phase::Ended).await;
 }

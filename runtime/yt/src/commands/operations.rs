@@ -1,10 +1,18 @@
 //! Operations and their jobs.
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use ytsaurus_yson::YsonValue;
+use ytsaurus_yson::{YsonNode, YsonValue};
 
 use crate::client::Client;
-use crate::error::Error;
+use crate::error::{Error, codes};
+use crate::transport::call::Call;
+use crate::transport::retry::Repeat;
+use crate::value::{boolean, int, list, string, uint};
+
+/// Time for one try of the commands that ask scheduler and archive, as the official client has it.
+const SLOW: Duration = Duration::from_mins(1);
 
 /// Which jobs to list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,44 +39,83 @@ pub struct StderrRange {
 impl Client {
     /// Starts an operation and gives its id. Inside a transaction it ends with it.
     pub async fn start_operation(&self, operation_type: &str, spec: &YsonValue) -> Result<String, Error> {
-        let _ = (operation_type, spec);
-        todo!()
+        let call = Call::mutate("start_operation")
+            .scoped(self.scope())
+            .with("operation_type", string(operation_type))
+            .with("spec", spec.clone())
+            .repeat(Repeat::StartOperation)
+            .timeout(SLOW);
+        self.execute_for_string(call, "operation_id").await
     }
 
-    /// An operation's attributes, those named or all.
+    /// An operation's attributes, those named; all if none is.
     pub async fn get_operation(&self, id: &str, attributes: &[&str]) -> Result<YsonValue, Error> {
-        let _ = (id, attributes);
-        todo!()
+        let mut call = Call::read("get_operation").with("operation_id", string(id)).timeout(SLOW);
+        if !attributes.is_empty() {
+            call = call.with("attributes", list(attributes.iter().map(string)));
+        }
+        self.execute(call).await
     }
 
-    /// Aborts an operation. One that has ended meanwhile is fine.
+    /// Aborts an operation. One that has ended meanwhile, or that the cluster does not know, is fine.
     pub async fn abort_operation(&self, id: &str, message: Option<&str>) -> Result<(), Error> {
-        let _ = (id, message);
-        todo!()
+        let mut call = Call::assign("abort_operation").with("operation_id", string(id)).timeout(SLOW);
+        if let Some(message) = message {
+            call = call.with("abort_message", string(message));
+        }
+        self.end_operation(call).await
     }
 
-    /// Completes an operation ahead of time. One that has ended meanwhile is fine.
+    /// Completes an operation ahead of time. One that has ended meanwhile, or that the cluster does not know,
+    /// is fine.
     pub async fn complete_operation(&self, id: &str) -> Result<(), Error> {
-        let _ = id;
-        todo!()
+        self.end_operation(Call::assign("complete_operation").with("operation_id", string(id)).timeout(SLOW))
+            .await
+    }
+
+    /// The scheduler forgets an operation when it ends, so that a command sent twice, or too late, is told that
+    /// there is none.
+    async fn end_operation(&self, call: Call) -> Result<(), Error> {
+        const ENDED: [i32; 2] = [codes::NO_SUCH_OPERATION_SCHEDULER, codes::NO_SUCH_OPERATION];
+        match self.execute(call).await {
+            Err(error) if ENDED.iter().any(|code| error.contains(*code)) => Ok(()),
+            result => result.map(drop),
+        }
     }
 
     /// Changes parameters of a running operation.
     pub async fn update_operation_parameters(&self, id: &str, parameters: &YsonValue) -> Result<(), Error> {
-        let _ = (id, parameters);
-        todo!()
+        let call = Call::assign("update_operation_parameters")
+            .with("operation_id", string(id))
+            .with("parameters", parameters.clone());
+        self.execute(call).await.map(drop)
     }
 
     /// Jobs of an operation.
     pub async fn list_jobs(&self, operation: &str, filter: JobFilter) -> Result<Vec<YsonValue>, Error> {
-        let _ = (operation, filter);
-        todo!()
+        let mut call = Call::read("list_jobs").with("operation_id", string(operation)).timeout(SLOW);
+        if let Some(state) = &filter.state {
+            call = call.with("state", string(state));
+        }
+        if let Some(task_name) = &filter.task_name {
+            call = call.with("task_name", string(task_name));
+        }
+        if let Some(limit) = filter.limit {
+            call = call.with("limit", int(limit));
+        }
+        if let Some(with_stderr) = filter.with_stderr {
+            call = call.with("with_stderr", boolean(with_stderr));
+        }
+        match self.execute_for(call, "jobs").await?.node {
+            YsonNode::List(jobs) => Ok(jobs),
+            _ => Err(self.protocol_error("list_jobs", "its `jobs` are not a list")),
+        }
     }
 
     /// One job.
     pub async fn get_job(&self, operation: &str, job: &str) -> Result<YsonValue, Error> {
-        let _ = (operation, job);
-        todo!()
+        let call = Call::read("get_job").with("operation_id", string(operation)).with("job_id", string(job));
+        self.execute(call.timeout(SLOW)).await
     }
 
     /// A job's stderr, while it runs and after it.
@@ -78,7 +125,16 @@ impl Client {
         job: &str,
         range: Option<StderrRange>,
     ) -> Result<Bytes, Error> {
-        let _ = (operation, job, range);
-        todo!()
+        let mut call =
+            Call::read("get_job_stderr").with("operation_id", string(operation)).with("job_id", string(job));
+        if let Some(StderrRange { offset, limit }) = range {
+            call = call.with("offset", signed(offset)).with("limit", signed(limit));
+        }
+        self.heavy_read(&call).await
     }
+}
+
+/// The cluster's numbers are signed where they can be.
+fn signed(number: u64) -> YsonValue {
+    i64::try_from(number).map_or_else(|_| uint(number), int)
 }
