@@ -1,1 +1,183 @@
-//! The supervisor core: what to do next, as plain functions.
+//! The supervisor core: what to do next, decided by plain functions.
+//!
+//! Owns all state of a run: which workers live, who failed first, what a node owes its leader and the leader its
+//! nodes. It does no IO, reads no clock and starts no task: [`Node::step`] and [`Leader::step`] take what
+//! happened and push what is to be done, and the driver ([`crate::driver`]) does it. So every race is a table or
+//! property test. Times are [`Duration`]s since init's start.
+//!
+//! A node (job mode):
+//!
+//! ```text
+//!              all exited 0 / Finished
+//!   Running ------------------------------> Stopping(Succeeded) --empty--> Waiting(Succeeded)
+//!     |  |                                          | Stop, SIGTERM              | Stop, SIGTERM
+//!     |  | worker failed, SIGTERM / Failed;  Stop   v                            v / Stopped
+//!     |  +----------------------------------> Stopping(Failed) ---empty--> Waiting(Failed)
+//!     |                                             | Release, link lost         | Release, link lost,
+//!     | Release, link lost                          v            / Stopped       | timer, 2nd SIGTERM
+//!     +-------------------------------------> Stopping(Leaving)                  |
+//!                                                   | empty                      |
+//!                                                   v                            v
+//!                                                 Done <-------------------------+
+//! ```
+//!
+//! `Stopping` is SIGTERM to the node's whole tree, the grace period, then SIGKILL until nobody is left (or, after
+//! a limit, until we give up on what the kernel cannot kill). `Done` is the one terminal state: `Exit` was
+//! pushed, and nothing is pushed after it. A link lost while `Waiting(Succeeded)` leads to `Done` too.
+//!
+//! The leader: `Running -> Stopping -> Released`, or `Running -> Released` if all finish; `Released` is terminal.
+//!
+//! Plain-init mode is a node with one process and no leader: `Running -> Stopping(Leaving) -> Done`; its signals,
+//! SIGTERM too, go to the process.
+
+use std::time::Duration;
+
+use tractorun_contract::exit::ExitReason;
+use tractorun_contract::failure::Failure;
+use tractorun_sys::{Pid, Signal};
+
+use crate::control::{LeaderMessage, NodeMessage};
+
+pub mod leader;
+pub mod node;
+
+pub use leader::{Leader, LeaderAction, LeaderEvent};
+pub use node::{Mode, Node, Setup};
+
+/// A node of the job, as failure records name it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Rank of the node.
+    pub node_rank: u32,
+    /// Name of its host.
+    pub host: String,
+    /// Its YT job id.
+    pub job_id: String,
+}
+
+/// What happened to a node.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// Everything is ready for the workers: always the first event, once.
+    Begun,
+    /// The program of this worker runs: answer to [`Action::Spawn`], before anything else is told.
+    Spawned {
+        /// Index of the worker.
+        worker: usize,
+        /// Its process.
+        pid: Pid,
+    },
+    /// The program of this worker could not be started: the other answer to [`Action::Spawn`].
+    SpawnFailed {
+        /// Index of the worker.
+        worker: usize,
+        /// Command and reason, on one line.
+        reason: String,
+        /// What a shell would exit with.
+        exit_code: u8,
+    },
+    /// A child ended and was reaped: a worker or some orphan.
+    ChildExited {
+        /// Its process id.
+        pid: Pid,
+        /// How it ended.
+        reason: ExitReason,
+        /// The last lines that it wrote to its stderr, if it was a worker.
+        stderr_tail: Vec<String>,
+    },
+    /// The kernel says that this process has no children, and so no descendants.
+    TreeEmpty,
+    /// Somebody sent init a signal.
+    SignalReceived(Signal),
+    /// The launcher that started init is gone.
+    LifelineEnded,
+    /// A timer that was started ran out.
+    TimerFired(Timer),
+    /// The leader said something.
+    Told(LeaderMessage),
+    /// The leader is not reachable any more.
+    LinkLost {
+        /// How that was noticed.
+        reason: String,
+    },
+}
+
+/// What the driver is to do for a node.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Start this worker; answer with `Spawned` or `SpawnFailed` before anything else.
+    Spawn {
+        /// Index of the worker.
+        worker: usize,
+    },
+    /// Send a signal to one process or to its group.
+    Signal {
+        /// The process.
+        pid: Pid,
+        /// It alone or all of its group.
+        target: Target,
+        /// The signal.
+        signal: Signal,
+    },
+    /// Send a signal to every descendant, orphans included.
+    SignalTree(Signal),
+    /// Send SIGKILL to every descendant in a way that forking does not help against.
+    KillTree,
+    /// Reap, and say `TreeEmpty` if nobody is left.
+    LookAtTree,
+    /// Start a timer; one of the same name that runs is replaced.
+    StartTimer {
+        /// Which.
+        timer: Timer,
+        /// When it fires, from now.
+        after: Duration,
+    },
+    /// Send this to the leader.
+    Tell(NodeMessage),
+    /// Say something to a person.
+    Announce(Announcement),
+    /// End the process with this. Nothing follows it.
+    Exit(Conclusion),
+}
+
+/// Whom a signal goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// The process alone.
+    Process,
+    /// Every member of the group that it leads.
+    Group,
+}
+
+/// Timers of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Timer {
+    /// SIGTERM was sent; SIGKILL follows.
+    Grace,
+    /// SIGKILL was sent; it is time to look for who escaped.
+    KillAgain,
+    /// Even SIGKILL does not help.
+    GiveUp,
+    /// Everything is stopped, and the leader says nothing.
+    Release,
+}
+
+/// What a person should know as it happens.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Announcement {
+    /// All workers run.
+    WorkersStarted,
+    /// The workers are being stopped because of this.
+    Stopping(Failure),
+    /// Some processes outlive SIGKILL.
+    GaveUp,
+}
+
+/// How the run ended on this node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Conclusion {
+    /// Exit code of init.
+    pub code: u8,
+    /// What it is because of, where something failed; `None` in plain-init mode.
+    pub verdict: Option<Failure>,
+}
