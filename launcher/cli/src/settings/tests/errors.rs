@@ -1,0 +1,294 @@
+//! What is said of mistakes, word for word.
+
+use super::{YamlFile, file_problems, invoke_with, problems};
+
+#[test]
+fn unknown_options_are_named_with_the_nearest_one() {
+    let cases = [
+        ("--mesh.node-conut=2", "unknown option `--mesh.node-conut`, did you mean `--mesh.node-count`?"),
+        ("--node-count=2", "unknown option `--node-count`, did you mean `--mesh.node-count`?"),
+        ("--yt_path=//tmp/x", "unknown option `--yt_path`, did you mean `--yt-path`?"),
+        ("--sidecars=x", "unknown option `--sidecars`, did you mean `--sidecar`?"),
+        ("--colour", "unknown option `--colour`"),
+        ("-x", "unknown option `-x`"),
+        ("--version=3", "`--version` takes no value"),
+    ];
+    for (word, text) in cases {
+        assert_eq!(problems(&[word, "true"]), text);
+    }
+}
+
+/// The value of an unknown option does not begin the command: options behind it are still seen.
+#[test]
+fn the_value_of_an_unknown_option_hides_nothing() {
+    let line =
+        ["--mesh.node-conut", "2", "--titel", "--local", "x", "--colour", "red", "--mesh.pool", "", "true"];
+    assert_eq!(
+        problems(&line[..3].iter().chain(&line[5..]).copied().collect::<Vec<_>>()),
+        "unknown option `--mesh.node-conut`, did you mean `--mesh.node-count`?\n\
+         unknown option `--titel`, did you mean `--title`?\n\
+         unknown option `--colour`\n\
+         `--mesh.pool`: expected text that is not empty, got ``"
+    );
+}
+
+#[test]
+fn misspelt_keys_are_named_with_line_and_column() {
+    assert_eq!(
+        file_problems("yt_path: //tmp/x\nmesh:\n  node_conut: 2\n"),
+        "c.yaml:3:3: unknown key `mesh.node_conut`, did you mean `mesh.node_count`?"
+    );
+    assert_eq!(
+        file_problems("yt-path: //tmp/x"),
+        "c.yaml:1:1: unknown key `yt-path`, did you mean `yt_path`?"
+    );
+    assert_eq!(
+        file_problems("node_count: 2"),
+        "c.yaml:1:1: unknown key `node_count`, did you mean `mesh.node_count`?"
+    );
+    assert_eq!(
+        file_problems("mesh.pool: x"),
+        "c.yaml:1:1: unknown key `mesh.pool`, did you mean `pool` inside of `mesh`?"
+    );
+    assert_eq!(file_problems("colour: red"), "c.yaml:1:1: unknown key `colour`");
+    assert_eq!(
+        file_problems("env:\n  - {nmae: A, value: a}\n"),
+        "c.yaml:2:5: `env[0]`: `name` is missing: expected the variable's name\n\
+         c.yaml:2:6: unknown key `env[0].nmae`, did you mean `env[0].name`?"
+    );
+    assert_eq!(
+        file_problems("bind_cypress:\n- source: //a\n  destination: b\n  attributes: {executible: true}"),
+        "c.yaml:4:16: unknown key `bind_cypress[0].attributes.executible`, \
+         did you mean `bind_cypress[0].attributes.executable`?"
+    );
+    assert_eq!(
+        problems(&["--env", r#"{"nmae": "A", "value": "a"}"#, "true"]),
+        "unknown key `nmae` of `--env`, did you mean `name`?\n\
+         `--env`: `name` is missing: expected the variable's name"
+    );
+    assert_eq!(file_problems("title: a\ntitle: b"), "c.yaml:2:1: `title` is given twice");
+    assert_eq!(
+        file_problems("user_config: {a: {b: 1, b: 2}}"),
+        "c.yaml:1:25: `user_config.a.b` is given twice"
+    );
+    assert_eq!(
+        file_problems("dry_run: true"),
+        "c.yaml:1:1: `dry_run` is not for the file: give `--dry-run` on the command line"
+    );
+    assert_eq!(
+        file_problems("- a"),
+        "c.yaml:1:1: expected keys with values, such as `yt_path: //tmp/x`, got a list"
+    );
+}
+
+#[test]
+fn wrong_values_are_named_with_what_is_accepted() {
+    let cases: [(&[&str], &str); 14] = [
+        (
+            &["--mesh.node-count", "0"],
+            "`--mesh.node-count`: expected a whole number from 1 to 10000, got `0`",
+        ),
+        (
+            &["--mesh.node-count", "-1"],
+            "`--mesh.node-count`: expected a whole number from 1 to 10000, got `-1`",
+        ),
+        (
+            &["--mesh.process-per-node=1.5"],
+            "`--mesh.process-per-node`: expected a whole number from 1 to 1000, got `1.5`",
+        ),
+        (&["--resources.cpu-limit", "0"], "`--resources.cpu-limit`: expected a number above 0, got `0`"),
+        (&["--resources.cpu-limit", "NaN"], "`--resources.cpu-limit`: expected a number above 0, got `NaN`"),
+        (
+            &["--resources.memory-limit", "16G"],
+            "`--resources.memory-limit`: expected a number of bytes above 0, or a size such as `512MiB` or `16GiB`, got `16G`",
+        ),
+        (
+            &["--yt-path", "/tmp/x"],
+            "`--yt-path`: expected a path on the cluster that starts with `//` and does not end with `/`, got `/tmp/x`",
+        ),
+        (
+            &["--yt-path", "//tmp/x/"],
+            "`--yt-path`: expected a path on the cluster that starts with `//` and does not end with `/`, got `//tmp/x/`",
+        ),
+        (
+            &["--proxy-stderr-mode", "all"],
+            "`--proxy-stderr-mode`: expected `disabled` or `primary`, got `all`",
+        ),
+        (&["--local=maybe"], "`--local`: expected `true` or `false`, got `maybe`"),
+        (
+            &["--bind-local", "./src"],
+            "`--bind-local`: expected `SOURCE:DESTINATION`, or JSON such as \
+             `{\"source\": \"./data\", \"destination\": \"data\"}`, got `./src`",
+        ),
+        (
+            &["--bind-local", "./src:/"],
+            "`destination` of `--bind-local`: expected a path in the container, without `..`, got `/`",
+        ),
+        (&["--env", r#"{"name": "A"}"#], "`--env`: expected either `value` or `cypress_path`, got none"),
+        (
+            &["--env", r#"{"name": "A=B", "value": ""}"#],
+            "`name` of `--env`: expected a name without `=`, got `A=B`",
+        ),
+    ];
+    for (options, text) in cases {
+        assert_eq!(problems(&[options, &["true"]].concat()), text);
+    }
+    assert_eq!(
+        file_problems("mesh: 3"),
+        "c.yaml:1:7: `mesh`: expected the keys `node_count`, `process_per_node`, `gpu_per_process`, `pool_trees`, `pool` with their values, got `3`"
+    );
+    assert_eq!(
+        file_problems("mesh: {node_count: [1]}"),
+        "c.yaml:1:20: `mesh.node_count`: expected a whole number from 1 to 10000, got a list"
+    );
+    assert_eq!(
+        file_problems("title: [a]"),
+        "c.yaml:1:8: `title`: expected text that is not empty, got a list"
+    );
+    assert_eq!(
+        file_problems("user_config: a"),
+        "c.yaml:1:14: `user_config`: expected a JSON object such as `{\"key\": \"value\"}`, got `a`"
+    );
+    assert_eq!(file_problems("local: 3"), "c.yaml:1:8: `local`: expected `true` or `false`, got `3`");
+}
+
+#[test]
+fn json_that_cannot_be_read_is_not_repeated_and_says_where() {
+    assert_eq!(
+        problems(&["--env", r#"{"name": "A, "value": "s3cret"}"#, "true"]),
+        "`--env`: expected JSON such as `{\"name\": \"A\", \"value\": \"1\"}` or \
+         `{\"name\": \"A\", \"cypress_path\": \"//tmp/a\"}`: expected `,` or `}` at line 1 column 15\n\
+         hint: put the JSON in single quotes, so that the shell leaves it as it is"
+    );
+    // What the shell makes of the README's unquoted `{"title": "custom title"}`.
+    assert_eq!(
+        problems(&["--yt-task-spec", "{title:", "custom title}"]),
+        "`--yt-task-spec`: expected a JSON object such as `{\"key\": \"value\"}`: key must be a string at line 1 column 2\n\
+         hint: put the JSON in single quotes, so that the shell leaves it as it is"
+    );
+}
+
+#[test]
+fn sources_of_binds_must_exist() {
+    assert_eq!(
+        problems(&["--bind-local", "./nope:/x", "true"]),
+        "`--bind-local`: cannot read `./nope`: No such file or directory"
+    );
+    assert_eq!(
+        file_problems("bind_local:\n- {source: ./nope, destination: /x}"),
+        "c.yaml:2:12: `bind_local[0]`: cannot read `./nope`: No such file or directory"
+    );
+    assert_eq!(
+        problems(&["--bind-local-lib", "nope", "true"]),
+        "`--bind-local-lib`: cannot read `nope`: No such file or directory"
+    );
+    assert_eq!(
+        problems(&["--bind-local-lib", "Cargo.toml", "true"]),
+        "`--bind-local-lib`: `Cargo.toml` is not a folder\n\
+         hint: a library is the folder that `import` looks for; for a single file use `--bind-local`"
+    );
+    assert_eq!(
+        problems(&["--bind-local-lib", "src", "--bind-local-lib", "../cli/src", "true"]),
+        "`--bind-local-lib`: `../cli/src` and `src` are both called `src`: expected distinct names"
+    );
+}
+
+#[test]
+fn what_comes_later_is_refused_and_says_so() {
+    let version = env!("CARGO_PKG_VERSION");
+    let later = |what: &str| format!("`{what}` is not supported by tractorun {version} yet");
+    let cases: [(&[&str], &str); 6] = [
+        (&["--sidecar", r#"{"command": ["a"], "restart_policy": "always"}"#], "--sidecar"),
+        (&["--operation-log-mode", "realtime_yt_table"], "--operation-log-mode realtime_yt_table"),
+        (&["--tensorproxy.enabled", "true"], "--tensorproxy.enabled true"),
+        (&["--tensorproxy.enabled"], "--tensorproxy.enabled true"),
+        (&["--mesh.gpu-visibility", "own", "--title", "x"], "--mesh.gpu-visibility"),
+        (&["--restarts.max=3"], "--restarts.max"),
+    ];
+    for (options, what) in cases {
+        assert_eq!(problems(&[options, &["python3"]].concat()), later(what));
+    }
+    let in_file = |text: &str, place: &str, what: &str| {
+        assert_eq!(file_problems(text), format!("c.yaml:{place}: {}", later(what)));
+    };
+    in_file("sidecars:\n- {command: [a], restart_policy: always}", "2:3", "sidecars");
+    in_file("operation_log_mode: realtime_yt_table", "1:21", "operation_log_mode realtime_yt_table");
+    in_file("tensorproxy: {enabled: true}", "1:24", "tensorproxy.enabled true");
+    in_file("mesh:\n  gpu_visibility: own", "2:3", "mesh.gpu_visibility");
+    in_file("restarts: {max: 3}", "1:1", "restarts");
+}
+
+#[test]
+fn values_that_are_missing_are_asked_for() {
+    assert_eq!(
+        problems(&["--title", "--no-wait", "true"]),
+        "`--title` needs a value: `--title <TEXT>`\nhint: if `--no-wait` is the value, write `--title=--no-wait`\n\
+         no command to run\nhint: `true` was taken as the value of `--no-wait`: to run it, write `--no-wait -- true`"
+    );
+    assert_eq!(
+        problems(&["--mesh.node-count"]),
+        "`--mesh.node-count` needs a value: `--mesh.node-count <N>`\nno command to run\n\
+         hint: put it after the options, `tractorun [OPTIONS] python3 train.py`, or give `command` in the file"
+    );
+    assert_eq!(
+        YamlFile::new("command: python3 train.py").problems(&[]),
+        "c.yaml:1:10: `command`: expected a list, got `python3 train.py`"
+    );
+    assert_eq!(
+        YamlFile::new("command: []").problems(&[]),
+        "no command to run\nhint: put it after the options, `tractorun [OPTIONS] python3 train.py`, or give `command` in the file"
+    );
+}
+
+#[test]
+fn without_a_docker_image_there_is_a_hint() {
+    assert_eq!(
+        invoke_with(&["true"], &[]).unwrap_err(),
+        "no Docker image for the job\n\
+         hint: give `--docker-image`, or set YT_BASE_LAYER or YT_JOB_DOCKER_IMAGE; `--local` needs none"
+    );
+}
+
+#[test]
+fn on_one_machine_some_things_cannot_be_had() {
+    assert_eq!(
+        problems(&["--local", "--mesh.gpu-per-process", "1", "python3"]),
+        "`--mesh.gpu-per-process`: GPUs are not placed with `--local`: workers see all GPUs of this machine\n\
+         hint: leave it out, or give `--mesh.gpu-per-process 0`"
+    );
+    assert_eq!(
+        problems(&["--local", "--no-wait", "python3"]),
+        "`--no-wait`: a `--local` run lives only as long as tractorun\nhint: leave it out, or give `--no-wait false`"
+    );
+    assert_eq!(
+        problems(&["--local", "--bind-local", "./src:/src", "python3"]),
+        "`destination` of `--bind-local`: with `--local`, `/src` would be in this machine's own root\n\
+         hint: give a relative destination: it starts in the working directory of the command"
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_the_only_problem_of_what_it_could_give() {
+    assert_eq!(
+        invoke_with(&["--run-config-path", "nope.yaml", "--mesh.node-count", "0"], &[]).unwrap_err(),
+        "`--run-config-path`: cannot read `nope.yaml`: No such file or directory\n\
+         `--mesh.node-count`: expected a whole number from 1 to 10000, got `0`"
+    );
+    assert_eq!(file_problems("a: 'b"), "c.yaml:1:4: not valid YAML: unclosed quote");
+}
+
+#[test]
+fn all_problems_are_told_at_once_those_of_the_file_by_their_place() {
+    let file = YamlFile::new("tile: x\nmesh:\n  process_per_node: two\n  node_conut: 3\nyt_path: /tmp/x\n");
+    assert_eq!(
+        file.problems(&["--mesh.pool-tree=x", "--resources.cpu-limit", "-2"]),
+        "unknown option `--mesh.pool-tree`, did you mean `--mesh.pool-trees`?\n\
+         no command to run\n\
+         hint: put it after the options, `tractorun [OPTIONS] python3 train.py`, or give `command` in the file\n\
+         `--resources.cpu-limit`: expected a number above 0, got `-2`\n\
+         c.yaml:1:1: unknown key `tile`, did you mean `title`?\n\
+         c.yaml:3:21: `mesh.process_per_node`: expected a whole number from 1 to 1000, got `two`\n\
+         c.yaml:4:3: unknown key `mesh.node_conut`, did you mean `mesh.node_count`?\n\
+         c.yaml:5:10: `yt_path`: expected a path on the cluster that starts with `//` and does not end with `/`, got `/tmp/x`"
+    );
+}

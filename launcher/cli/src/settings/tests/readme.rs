@@ -1,0 +1,291 @@
+//! Every option as the README of the Python tractorun shows it, on the command line and in YAML: both must
+//! mean the same, and must differ from the default.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+use tractorun_contract::job_spec::{EnvSource, EnvVar};
+
+use super::super::options::{GivenIn, OPTIONS};
+use super::super::*;
+use super::{YamlFile, settings};
+
+/// An option on the command line, the same in YAML, and what it sets.
+struct Example {
+    line: &'static [&'static str],
+    yaml: &'static str,
+    set: fn(&mut Settings),
+}
+
+/// What no option gives, for `Settings` of the command `sh`.
+fn defaults() -> Settings {
+    Settings {
+        yt_path: "//tmp/tractorun/an-id".to_owned(),
+        title: "Tractorun //tmp/tractorun/an-id".to_owned(),
+        docker_image: Some("image".to_owned()),
+        command: vec!["sh".to_owned()],
+        mesh: Mesh {
+            node_count: 1,
+            process_per_node: 1,
+            gpu_per_process: 0,
+            pool_trees: Vec::new(),
+            pool: None,
+        },
+        env: Vec::new(),
+        resources: Resources::default(),
+        user_config: None,
+        bind_local: Vec::new(),
+        bind_local_lib: Vec::new(),
+        bind_cypress: Vec::new(),
+        proxy_stderr_mode: ProxyStderrMode::Disabled,
+        operation_log_mode: OperationLogMode::Default,
+        wait: Wait::ForEnd,
+        run_mode: RunMode::Submit,
+        place: Place::Cluster,
+        docker_auth_secret: None,
+        cluster_config_path: "//home/tractorun/config".to_owned(),
+        yt_operation_spec: Map::new(),
+        yt_task_spec: Map::new(),
+    }
+}
+
+fn variable(name: &str, source: EnvSource) -> EnvVar {
+    EnvVar { name: name.to_owned(), source }
+}
+
+fn examples() -> Vec<Example> {
+    vec![
+        Example {
+            line: &["--yt-path", "//tmp/training"],
+            yaml: "yt_path: //tmp/training",
+            set: |s| {
+                s.yt_path = "//tmp/training".to_owned();
+                s.title = "Tractorun //tmp/training".to_owned();
+            },
+        },
+        Example {
+            line: &["--docker-image", "my-docker-image"],
+            yaml: "docker_image: my-docker-image",
+            set: |s| s.docker_image = Some("my-docker-image".to_owned()),
+        },
+        Example {
+            line: &["--title", "Operation Title"],
+            yaml: "title: \"Operation Title\"",
+            set: |s| s.title = "Operation Title".to_owned(),
+        },
+        Example {
+            line: &["--mesh.node-count", "3"],
+            yaml: "mesh:\n  node_count: 3",
+            set: |s| s.mesh.node_count = 3,
+        },
+        Example {
+            line: &["--mesh.process-per-node", "2"],
+            yaml: "mesh:\n  process_per_node: 2",
+            set: |s| s.mesh.process_per_node = 2,
+        },
+        Example {
+            line: &["--mesh.gpu-per-process", "1"],
+            yaml: "mesh:\n  gpu_per_process: 1",
+            set: |s| s.mesh.gpu_per_process = 1,
+        },
+        Example {
+            line: &["--mesh.pool-trees", "gpu_h100"],
+            yaml: "mesh:\n  pool_trees: [gpu_h100]",
+            set: |s| s.mesh.pool_trees = vec!["gpu_h100".to_owned()],
+        },
+        Example {
+            line: &["--mesh.pool", "research"],
+            yaml: "mesh:\n  pool: research",
+            set: |s| s.mesh.pool = Some("research".to_owned()),
+        },
+        Example {
+            line: &[
+                "--env",
+                r#"{"name": "MY_VAR_1", "value": "123"}"#,
+                "--env",
+                r#"{"name": "ENV_VAR_2", "cypress_path": "//tmp/sec_value"}"#,
+            ],
+            yaml: "env:\n  - name: MY_VAR_1\n    value: \"123\"\n  - name: ENV_VAR_2\n    cypress_path: //tmp/sec_value",
+            set: |s| {
+                s.env = vec![
+                    variable("MY_VAR_1", EnvSource::Value("123".to_owned())),
+                    variable("ENV_VAR_2", EnvSource::CypressPath("//tmp/sec_value".to_owned())),
+                ];
+            },
+        },
+        Example {
+            line: &["--resources.cpu-limit", "4"],
+            yaml: "resources:\n  cpu_limit: 4",
+            set: |s| s.resources.cpu_limit = Some(4.0),
+        },
+        Example {
+            line: &["--resources.memory-limit", "17179869184"],
+            yaml: "resources:\n  memory_limit: 17179869184  # 16GiB",
+            set: |s| s.resources.memory_limit_bytes = Some(17_179_869_184),
+        },
+        Example {
+            line: &["--user-config", r#"{"a": "b"}"#],
+            yaml: "user_config:\n  a: \"b\"",
+            set: |s| s.user_config = json!({"a": "b"}).as_object().cloned(),
+        },
+        Example {
+            line: &["--bind-local", "./src:/path/in/container"],
+            yaml: "bind_local:\n  - source: ./src\n    destination: /path/in/container",
+            set: |s| {
+                s.bind_local = vec![BindLocal {
+                    source: PathBuf::from("./src"),
+                    destination: "/path/in/container".to_owned(),
+                }];
+            },
+        },
+        Example {
+            line: &["--bind-local", "{'source': './src', 'destination': '/path/in/container'}"],
+            yaml: "bind_local: [\"./src:/path/in/container\"]",
+            set: |s| {
+                s.bind_local = vec![BindLocal {
+                    source: PathBuf::from("./src"),
+                    destination: "/path/in/container".to_owned(),
+                }];
+            },
+        },
+        Example {
+            line: &["--bind-local-lib", "./src"],
+            yaml: "bind_local_lib:\n  - \"./src\"",
+            set: |s| s.bind_local_lib = vec![PathBuf::from("./src")],
+        },
+        Example {
+            line: &["--bind-cypress", "//tmp/path:/path/in/container"],
+            yaml: "bind_cypress:\n  - source: //tmp/path\n    destination: /path/in/container",
+            set: |s| {
+                s.bind_cypress = vec![BindCypress {
+                    source: "//tmp/path".to_owned(),
+                    destination: "/path/in/container".to_owned(),
+                    attributes: BindAttributes::default(),
+                }];
+            },
+        },
+        Example {
+            line: &[
+                "--bind-cypress",
+                "{'source': '//tmp/path', 'destination': '/path/in/container', 'attributes': \
+                 {'executable': True, 'format': None, 'bypass_artifact_cache': False}}",
+            ],
+            yaml: "bind_cypress:\n  - source: //tmp/path\n    destination: /path/in/container\n    attributes:\n      \
+                   executable: True\n      format: None\n      bypass_artifact_cache: False",
+            set: |s| {
+                s.bind_cypress = vec![BindCypress {
+                    source: "//tmp/path".to_owned(),
+                    destination: "/path/in/container".to_owned(),
+                    attributes: BindAttributes {
+                        executable: Some(true),
+                        format: None,
+                        bypass_artifact_cache: Some(false),
+                    },
+                }];
+            },
+        },
+        Example {
+            line: &["--proxy-stderr-mode", "primary"],
+            yaml: "proxy_stderr_mode: primary",
+            set: |s| s.proxy_stderr_mode = ProxyStderrMode::Primary,
+        },
+        Example { line: &["--no-wait"], yaml: "no_wait: true", set: |s| s.wait = Wait::NotAtAll },
+        Example {
+            line: &["--docker-auth-secret.cypress-path", "//path/to/secret"],
+            yaml: "docker_auth_secret:\n  cypress_path: //path/to/secret",
+            set: |s| s.docker_auth_secret = Some("//path/to/secret".to_owned()),
+        },
+        Example {
+            line: &["--cluster-config-path", "//home/other/config"],
+            yaml: "cluster_config_path: //home/other/config",
+            set: |s| s.cluster_config_path = "//home/other/config".to_owned(),
+        },
+        Example {
+            line: &["--yt-operation-spec", r#"{"title": "custom title"}"#],
+            yaml: "yt_operation_spec:\n  title: \"custom title\"",
+            set: |s| s.yt_operation_spec = json!({"title": "custom title"}).as_object().cloned().unwrap(),
+        },
+        Example {
+            line: &["--yt-task-spec", r#"{"title": "custom title"}"#],
+            yaml: "yt_task_spec:\n  title: \"custom title\"",
+            set: |s| s.yt_task_spec = json!({"title": "custom title"}).as_object().cloned().unwrap(),
+        },
+        Example { line: &["--local", "True"], yaml: "local: true", set: |s| s.place = Place::Local },
+    ]
+}
+
+#[test]
+fn nothing_given_gives_the_defaults() {
+    assert_eq!(settings(&["sh"]), defaults());
+}
+
+#[test]
+fn every_example_means_the_same_on_the_command_line_and_in_yaml() {
+    for Example { line, yaml, set } in examples() {
+        let mut expected = defaults();
+        set(&mut expected);
+        assert_ne!(expected, defaults(), "{line:?} shows nothing");
+        assert_eq!(settings(&[line, &["sh"]].concat()), expected, "{line:?}");
+        assert_eq!(YamlFile::new(yaml).settings(&["sh"]), expected, "{yaml}");
+    }
+}
+
+/// Options that say nothing yet may be given the values that ask for nothing.
+#[test]
+fn what_comes_later_may_be_asked_for_not() {
+    let line = ["--operation-log-mode", "default", "--tensorproxy.enabled", "false", "sh"];
+    assert_eq!(settings(&line), defaults());
+    let file = "operation_log_mode: default\nsidecars: []\ntensorproxy:\n  enabled: false\n  yt_path: //tmp/p\n  \
+                restart_policy: always";
+    assert_eq!(YamlFile::new(file).settings(&["sh"]), defaults());
+}
+
+#[test]
+fn no_option_is_missing_from_the_examples() {
+    /// Options whose effect comes later, or that are about the invocation; other tests are about them.
+    const ELSEWHERE: [&str; 5] = [
+        "sidecars",
+        "tensorproxy.enabled",
+        "tensorproxy.yt_path",
+        "tensorproxy.restart_policy",
+        "operation_log_mode",
+    ];
+    for option in OPTIONS.iter().filter(|option| option.given_in == GivenIn::Both) {
+        let name = format!("--{}", option.name);
+        assert!(
+            ELSEWHERE.contains(&option.key)
+                || examples().iter().any(|example| example.line.contains(&&*name)),
+            "no example gives {name}"
+        );
+    }
+}
+
+/// What is shown as the effective configuration is itself a file that means the same.
+#[test]
+fn the_effective_configuration_is_a_file_of_the_same_meaning() {
+    for Example { line, .. } in examples() {
+        let settings = settings(&[line, &["sh"]].concat());
+        let mut config = effective_config(&settings);
+        config.as_object_mut().unwrap().remove("dry_run");
+        let file = YamlFile::new(&config.to_string());
+        assert_eq!(file.settings(&[]), settings, "{config}");
+    }
+}
+
+#[test]
+fn the_readmes_first_example_is_understood() {
+    let settings = settings(&[
+        "--yt-path",
+        "//tmp/me/tractorun_getting_started",
+        "--bind-local",
+        "./src/main.rs:/lightning_mnist_ddp_script.py",
+        "--bind-local-lib",
+        "./src",
+        "--docker-image",
+        "cr.ai.nebius.cloud/crnf2coti090683j5ssi/tractorun/examples_runtime:2024-11-20-20-00-05",
+        "python3",
+        "/lightning_mnist_ddp_script.py",
+    ]);
+    assert_eq!(settings.command, ["python3", "/lightning_mnist_ddp_script.py"]);
+    assert_eq!(settings.bind_local[0].destination, "/lightning_mnist_ddp_script.py");
+}
