@@ -34,11 +34,19 @@ fn command() -> Command {
 fn argument(option: &'static OptionSpec) -> Arg {
     let argument = Arg::new(option.key).long(option.name).help(option.help);
     match option.takes {
-        Takes::One(placeholder, _) => argument.value_name(placeholder).value_hint(hint(option)),
+        Takes::One(placeholder, _) => with_words(argument.value_name(placeholder), option),
         Takes::Each(placeholder, _) => {
             argument.value_name(placeholder).action(ArgAction::Append).value_hint(hint(option))
         }
         Takes::Switch | Takes::Nothing => argument.action(ArgAction::SetTrue),
+    }
+}
+
+fn with_words(argument: Arg, option: &OptionSpec) -> Arg {
+    match option.key {
+        "proxy_stderr_mode" => argument.value_parser(["primary", "disabled"]),
+        "completions" => argument.value_parser(SHELLS.map(|(name, _)| name)),
+        _ => argument.value_hint(hint(option)),
     }
 }
 

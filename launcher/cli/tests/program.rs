@@ -12,11 +12,11 @@ fn tractorun(folder: &Path, words: &[&str]) -> Output {
         .env_clear()
         .stdin(Stdio::null())
         .output()
-        .unwrap()
+        .expect("the program can be run")
 }
 
 fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).unwrap()
+    std::str::from_utf8(bytes).expect("UTF-8")
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The configuration as JSON, for a dry run. It holds no secret: credentials are named by their path only.
+//! The configuration as JSON, for a dry run, as it was given: who prints it masks what is secret in it.
 
 use serde_json::{Map, Value, json};
 use tractorun_contract::job_spec::{EnvSource, EnvVar};

@@ -158,6 +158,16 @@ fn a_dry_run_shows_where_the_configuration_came_from() {
     assert_eq!(effective["dry_run"], true);
 }
 
+/// A name in another encoding is refused, in an option and in the command.
+#[test]
+#[cfg(unix)]
+fn words_must_be_utf8() {
+    use std::os::unix::ffi::OsStringExt as _;
+    let word = std::ffi::OsString::from_vec(b"caf\xe9".to_vec());
+    let Request::Run(line) = cli::parse(["--local".into(), "python3".into(), word]) else { panic!("no run") };
+    assert_eq!(line.problems[0].to_string(), "`caf\u{fffd}` is not valid UTF-8");
+}
+
 #[test]
 fn a_library_is_called_as_its_folder() {
     assert_eq!(library_name(Path::new("./src/")).as_deref(), Some("src"));

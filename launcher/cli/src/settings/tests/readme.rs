@@ -53,166 +53,164 @@ fn variable(name: &str, source: EnvSource) -> EnvVar {
     EnvVar { name: name.to_owned(), source }
 }
 
-fn examples() -> Vec<Example> {
-    vec![
-        Example {
-            line: &["--yt-path", "//tmp/training"],
-            yaml: "yt_path: //tmp/training",
-            set: |s| {
-                s.yt_path = "//tmp/training".to_owned();
-                s.title = "Tractorun //tmp/training".to_owned();
-            },
+static EXAMPLES: [Example; 24] = [
+    Example {
+        line: &["--yt-path", "//tmp/training"],
+        yaml: "yt_path: //tmp/training",
+        set: |s| {
+            s.yt_path = "//tmp/training".to_owned();
+            s.title = "Tractorun //tmp/training".to_owned();
         },
-        Example {
-            line: &["--docker-image", "my-docker-image"],
-            yaml: "docker_image: my-docker-image",
-            set: |s| s.docker_image = Some("my-docker-image".to_owned()),
+    },
+    Example {
+        line: &["--docker-image", "my-docker-image"],
+        yaml: "docker_image: my-docker-image",
+        set: |s| s.docker_image = Some("my-docker-image".to_owned()),
+    },
+    Example {
+        line: &["--title", "Operation Title"],
+        yaml: "title: \"Operation Title\"",
+        set: |s| s.title = "Operation Title".to_owned(),
+    },
+    Example {
+        line: &["--mesh.node-count", "3"],
+        yaml: "mesh:\n  node_count: 3",
+        set: |s| s.mesh.node_count = 3,
+    },
+    Example {
+        line: &["--mesh.process-per-node", "2"],
+        yaml: "mesh:\n  process_per_node: 2",
+        set: |s| s.mesh.process_per_node = 2,
+    },
+    Example {
+        line: &["--mesh.gpu-per-process", "1"],
+        yaml: "mesh:\n  gpu_per_process: 1",
+        set: |s| s.mesh.gpu_per_process = 1,
+    },
+    Example {
+        line: &["--mesh.pool-trees", "gpu_h100"],
+        yaml: "mesh:\n  pool_trees: [gpu_h100]",
+        set: |s| s.mesh.pool_trees = vec!["gpu_h100".to_owned()],
+    },
+    Example {
+        line: &["--mesh.pool", "research"],
+        yaml: "mesh:\n  pool: research",
+        set: |s| s.mesh.pool = Some("research".to_owned()),
+    },
+    Example {
+        line: &[
+            "--env",
+            r#"{"name": "MY_VAR_1", "value": "123"}"#,
+            "--env",
+            r#"{"name": "ENV_VAR_2", "cypress_path": "//tmp/sec_value"}"#,
+        ],
+        yaml: "env:\n  - name: MY_VAR_1\n    value: \"123\"\n  - name: ENV_VAR_2\n    cypress_path: //tmp/sec_value",
+        set: |s| {
+            s.env = vec![
+                variable("MY_VAR_1", EnvSource::Value("123".to_owned())),
+                variable("ENV_VAR_2", EnvSource::CypressPath("//tmp/sec_value".to_owned())),
+            ];
         },
-        Example {
-            line: &["--title", "Operation Title"],
-            yaml: "title: \"Operation Title\"",
-            set: |s| s.title = "Operation Title".to_owned(),
+    },
+    Example {
+        line: &["--resources.cpu-limit", "4"],
+        yaml: "resources:\n  cpu_limit: 4",
+        set: |s| s.resources.cpu_limit = Some(4.0),
+    },
+    Example {
+        line: &["--resources.memory-limit", "17179869184"],
+        yaml: "resources:\n  memory_limit: 17179869184  # 16GiB",
+        set: |s| s.resources.memory_limit_bytes = Some(17_179_869_184),
+    },
+    Example {
+        line: &["--user-config", r#"{"a": "b"}"#],
+        yaml: "user_config:\n  a: \"b\"",
+        set: |s| s.user_config = json!({"a": "b"}).as_object().cloned(),
+    },
+    Example {
+        line: &["--bind-local", "./src:/path/in/container"],
+        yaml: "bind_local:\n  - source: ./src\n    destination: /path/in/container",
+        set: |s| {
+            s.bind_local = vec![BindLocal {
+                source: PathBuf::from("./src"),
+                destination: "/path/in/container".to_owned(),
+            }];
         },
-        Example {
-            line: &["--mesh.node-count", "3"],
-            yaml: "mesh:\n  node_count: 3",
-            set: |s| s.mesh.node_count = 3,
+    },
+    Example {
+        line: &["--bind-local", "{'source': './src', 'destination': '/path/in/container'}"],
+        yaml: "bind_local: [\"./src:/path/in/container\"]",
+        set: |s| {
+            s.bind_local = vec![BindLocal {
+                source: PathBuf::from("./src"),
+                destination: "/path/in/container".to_owned(),
+            }];
         },
-        Example {
-            line: &["--mesh.process-per-node", "2"],
-            yaml: "mesh:\n  process_per_node: 2",
-            set: |s| s.mesh.process_per_node = 2,
+    },
+    Example {
+        line: &["--bind-local-lib", "./src"],
+        yaml: "bind_local_lib:\n  - \"./src\"",
+        set: |s| s.bind_local_lib = vec![PathBuf::from("./src")],
+    },
+    Example {
+        line: &["--bind-cypress", "//tmp/path:/path/in/container"],
+        yaml: "bind_cypress:\n  - source: //tmp/path\n    destination: /path/in/container",
+        set: |s| {
+            s.bind_cypress = vec![BindCypress {
+                source: "//tmp/path".to_owned(),
+                destination: "/path/in/container".to_owned(),
+                attributes: BindAttributes::default(),
+            }];
         },
-        Example {
-            line: &["--mesh.gpu-per-process", "1"],
-            yaml: "mesh:\n  gpu_per_process: 1",
-            set: |s| s.mesh.gpu_per_process = 1,
-        },
-        Example {
-            line: &["--mesh.pool-trees", "gpu_h100"],
-            yaml: "mesh:\n  pool_trees: [gpu_h100]",
-            set: |s| s.mesh.pool_trees = vec!["gpu_h100".to_owned()],
-        },
-        Example {
-            line: &["--mesh.pool", "research"],
-            yaml: "mesh:\n  pool: research",
-            set: |s| s.mesh.pool = Some("research".to_owned()),
-        },
-        Example {
-            line: &[
-                "--env",
-                r#"{"name": "MY_VAR_1", "value": "123"}"#,
-                "--env",
-                r#"{"name": "ENV_VAR_2", "cypress_path": "//tmp/sec_value"}"#,
-            ],
-            yaml: "env:\n  - name: MY_VAR_1\n    value: \"123\"\n  - name: ENV_VAR_2\n    cypress_path: //tmp/sec_value",
-            set: |s| {
-                s.env = vec![
-                    variable("MY_VAR_1", EnvSource::Value("123".to_owned())),
-                    variable("ENV_VAR_2", EnvSource::CypressPath("//tmp/sec_value".to_owned())),
-                ];
-            },
-        },
-        Example {
-            line: &["--resources.cpu-limit", "4"],
-            yaml: "resources:\n  cpu_limit: 4",
-            set: |s| s.resources.cpu_limit = Some(4.0),
-        },
-        Example {
-            line: &["--resources.memory-limit", "17179869184"],
-            yaml: "resources:\n  memory_limit: 17179869184  # 16GiB",
-            set: |s| s.resources.memory_limit_bytes = Some(17_179_869_184),
-        },
-        Example {
-            line: &["--user-config", r#"{"a": "b"}"#],
-            yaml: "user_config:\n  a: \"b\"",
-            set: |s| s.user_config = json!({"a": "b"}).as_object().cloned(),
-        },
-        Example {
-            line: &["--bind-local", "./src:/path/in/container"],
-            yaml: "bind_local:\n  - source: ./src\n    destination: /path/in/container",
-            set: |s| {
-                s.bind_local = vec![BindLocal {
-                    source: PathBuf::from("./src"),
-                    destination: "/path/in/container".to_owned(),
-                }];
-            },
-        },
-        Example {
-            line: &["--bind-local", "{'source': './src', 'destination': '/path/in/container'}"],
-            yaml: "bind_local: [\"./src:/path/in/container\"]",
-            set: |s| {
-                s.bind_local = vec![BindLocal {
-                    source: PathBuf::from("./src"),
-                    destination: "/path/in/container".to_owned(),
-                }];
-            },
-        },
-        Example {
-            line: &["--bind-local-lib", "./src"],
-            yaml: "bind_local_lib:\n  - \"./src\"",
-            set: |s| s.bind_local_lib = vec![PathBuf::from("./src")],
-        },
-        Example {
-            line: &["--bind-cypress", "//tmp/path:/path/in/container"],
-            yaml: "bind_cypress:\n  - source: //tmp/path\n    destination: /path/in/container",
-            set: |s| {
-                s.bind_cypress = vec![BindCypress {
-                    source: "//tmp/path".to_owned(),
-                    destination: "/path/in/container".to_owned(),
-                    attributes: BindAttributes::default(),
-                }];
-            },
-        },
-        Example {
-            line: &[
-                "--bind-cypress",
-                "{'source': '//tmp/path', 'destination': '/path/in/container', 'attributes': \
+    },
+    Example {
+        line: &[
+            "--bind-cypress",
+            "{'source': '//tmp/path', 'destination': '/path/in/container', 'attributes': \
                  {'executable': True, 'format': None, 'bypass_artifact_cache': False}}",
-            ],
-            yaml: "bind_cypress:\n  - source: //tmp/path\n    destination: /path/in/container\n    attributes:\n      \
+        ],
+        yaml: "bind_cypress:\n  - source: //tmp/path\n    destination: /path/in/container\n    attributes:\n      \
                    executable: True\n      format: None\n      bypass_artifact_cache: False",
-            set: |s| {
-                s.bind_cypress = vec![BindCypress {
-                    source: "//tmp/path".to_owned(),
-                    destination: "/path/in/container".to_owned(),
-                    attributes: BindAttributes {
-                        executable: Some(true),
-                        format: None,
-                        bypass_artifact_cache: Some(false),
-                    },
-                }];
-            },
+        set: |s| {
+            s.bind_cypress = vec![BindCypress {
+                source: "//tmp/path".to_owned(),
+                destination: "/path/in/container".to_owned(),
+                attributes: BindAttributes {
+                    executable: Some(true),
+                    format: None,
+                    bypass_artifact_cache: Some(false),
+                },
+            }];
         },
-        Example {
-            line: &["--proxy-stderr-mode", "primary"],
-            yaml: "proxy_stderr_mode: primary",
-            set: |s| s.proxy_stderr_mode = ProxyStderrMode::Primary,
-        },
-        Example { line: &["--no-wait"], yaml: "no_wait: true", set: |s| s.wait = Wait::NotAtAll },
-        Example {
-            line: &["--docker-auth-secret.cypress-path", "//path/to/secret"],
-            yaml: "docker_auth_secret:\n  cypress_path: //path/to/secret",
-            set: |s| s.docker_auth_secret = Some("//path/to/secret".to_owned()),
-        },
-        Example {
-            line: &["--cluster-config-path", "//home/other/config"],
-            yaml: "cluster_config_path: //home/other/config",
-            set: |s| s.cluster_config_path = "//home/other/config".to_owned(),
-        },
-        Example {
-            line: &["--yt-operation-spec", r#"{"title": "custom title"}"#],
-            yaml: "yt_operation_spec:\n  title: \"custom title\"",
-            set: |s| s.yt_operation_spec = json!({"title": "custom title"}).as_object().cloned().unwrap(),
-        },
-        Example {
-            line: &["--yt-task-spec", r#"{"title": "custom title"}"#],
-            yaml: "yt_task_spec:\n  title: \"custom title\"",
-            set: |s| s.yt_task_spec = json!({"title": "custom title"}).as_object().cloned().unwrap(),
-        },
-        Example { line: &["--local", "True"], yaml: "local: true", set: |s| s.place = Place::Local },
-    ]
-}
+    },
+    Example {
+        line: &["--proxy-stderr-mode", "primary"],
+        yaml: "proxy_stderr_mode: primary",
+        set: |s| s.proxy_stderr_mode = ProxyStderrMode::Primary,
+    },
+    Example { line: &["--no-wait"], yaml: "no_wait: true", set: |s| s.wait = Wait::NotAtAll },
+    Example {
+        line: &["--docker-auth-secret.cypress-path", "//path/to/secret"],
+        yaml: "docker_auth_secret:\n  cypress_path: //path/to/secret",
+        set: |s| s.docker_auth_secret = Some("//path/to/secret".to_owned()),
+    },
+    Example {
+        line: &["--cluster-config-path", "//home/other/config"],
+        yaml: "cluster_config_path: //home/other/config",
+        set: |s| s.cluster_config_path = "//home/other/config".to_owned(),
+    },
+    Example {
+        line: &["--yt-operation-spec", r#"{"title": "custom title"}"#],
+        yaml: "yt_operation_spec:\n  title: \"custom title\"",
+        set: |s| s.yt_operation_spec = json!({"title": "custom title"}).as_object().cloned().unwrap(),
+    },
+    Example {
+        line: &["--yt-task-spec", r#"{"title": "custom title"}"#],
+        yaml: "yt_task_spec:\n  title: \"custom title\"",
+        set: |s| s.yt_task_spec = json!({"title": "custom title"}).as_object().cloned().unwrap(),
+    },
+    Example { line: &["--local", "True"], yaml: "local: true", set: |s| s.place = Place::Local },
+];
 
 #[test]
 fn nothing_given_gives_the_defaults() {
@@ -221,11 +219,11 @@ fn nothing_given_gives_the_defaults() {
 
 #[test]
 fn every_example_means_the_same_on_the_command_line_and_in_yaml() {
-    for Example { line, yaml, set } in examples() {
+    for Example { line, yaml, set } in &EXAMPLES {
         let mut expected = defaults();
         set(&mut expected);
         assert_ne!(expected, defaults(), "{line:?} shows nothing");
-        assert_eq!(settings(&[line, &["sh"]].concat()), expected, "{line:?}");
+        assert_eq!(settings(&[*line, &["sh"]].concat()), expected, "{line:?}");
         assert_eq!(YamlFile::new(yaml).settings(&["sh"]), expected, "{yaml}");
     }
 }
@@ -253,8 +251,7 @@ fn no_option_is_missing_from_the_examples() {
     for option in OPTIONS.iter().filter(|option| option.given_in == GivenIn::Both) {
         let name = format!("--{}", option.name);
         assert!(
-            ELSEWHERE.contains(&option.key)
-                || examples().iter().any(|example| example.line.contains(&&*name)),
+            ELSEWHERE.contains(&option.key) || EXAMPLES.iter().any(|example| example.line.contains(&&*name)),
             "no example gives {name}"
         );
     }
@@ -263,8 +260,8 @@ fn no_option_is_missing_from_the_examples() {
 /// What is shown as the effective configuration is itself a file that means the same.
 #[test]
 fn the_effective_configuration_is_a_file_of_the_same_meaning() {
-    for Example { line, .. } in examples() {
-        let settings = settings(&[line, &["sh"]].concat());
+    for Example { line, .. } in &EXAMPLES {
+        let settings = settings(&[*line, &["sh"]].concat());
         let mut config = effective_config(&settings);
         config.as_object_mut().unwrap().remove("dry_run");
         let file = YamlFile::new(&config.to_string());
