@@ -6,11 +6,19 @@
 //! process, and never shows a token.
 
 pub mod client;
+#[cfg(test)]
+mod client_tests;
 pub mod commands;
 pub mod config;
 pub mod error;
+#[cfg(test)]
+mod heavy_tests;
+#[cfg(test)]
+mod testing;
 pub mod token;
 pub mod transaction;
+#[cfg(test)]
+mod transaction_tests;
 mod transport;
 pub mod value;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use ytsaurus_yson::{YsonError, YsonFormat, YsonNode, YsonValue};
+use ytsaurus_yson::{Scan, YsonError, YsonFormat, YsonNode, YsonValue, scan_value};
 
 use super::token::expand_home;
 use super::{ConfigError, Environment};
@@ -134,15 +134,12 @@ fn find_file(environment: &Environment<'_>, home: Option<&Path>, global_file: &P
 
 fn parse_yson(content: &[u8], path: &Path) -> Result<YsonValue, ConfigError> {
     ytsaurus_yson::from_slice(content, YsonFormat::Text).map_err(|error| {
-        let position = match error {
-            YsonError::UnexpectedEof(at)
-            | YsonError::InvalidMarker(_, at)
-            | YsonError::MalformedVarint(at)
-            | YsonError::InvalidUtf8(at)
-            | YsonError::UnexpectedToken { pos: at, .. } => Some(at),
-            YsonError::Eof => Some(content.len()),
-            YsonError::Custom(_) => None,
-        };
+        // The parser of values does not always know where it is; the one that only scans does.
+        let position = position(&error, content).or_else(|| match scan_value(content, YsonFormat::Text) {
+            Err(error) => position(&error, content),
+            Ok(Scan::Complete { len }) => Some(len),
+            Ok(Scan::Incomplete) => Some(content.len()),
+        });
         let line = position.map(|at| content[..at.min(content.len())].split(|byte| *byte == b'\n').count());
         ConfigError::BadFile {
             path: path.to_owned(),
@@ -150,6 +147,18 @@ fn parse_yson(content: &[u8], path: &Path) -> Result<YsonValue, ConfigError> {
             reason: format!("it is not YSON: {}", reason(&error)),
         }
     })
+}
+
+fn position(error: &YsonError, content: &[u8]) -> Option<usize> {
+    match error {
+        YsonError::UnexpectedEof(at)
+        | YsonError::InvalidMarker(_, at)
+        | YsonError::MalformedVarint(at)
+        | YsonError::InvalidUtf8(at)
+        | YsonError::UnexpectedToken { pos: at, .. } => Some(*at),
+        YsonError::Eof => Some(content.len()),
+        YsonError::Custom(_) => None,
+    }
 }
 
 /// The parser's words, without what it found: that may be a token.

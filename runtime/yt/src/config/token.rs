@@ -18,11 +18,7 @@ pub(super) fn find(settings: &Settings, home: Option<&Path>) -> Result<Option<To
     }
     if let Some(path) = &settings.token_path {
         let path = expand_home(path, home);
-        let token = read(&path)?.ok_or_else(|| ConfigError::Unreadable {
-            what: "token file",
-            path: path.clone(),
-            error: io::ErrorKind::NotFound.into(),
-        })?;
+        let token = read(&path)?;
         return if token.expose().is_empty() {
             Err(ConfigError::TokenFileEmpty { path })
         } else {
@@ -30,7 +26,11 @@ pub(super) fn find(settings: &Settings, home: Option<&Path>) -> Result<Option<To
         };
     }
     let Some(home) = home else { return Ok(None) };
-    Ok(read(&home.join(".yt/token"))?.filter(|token| !token.expose().is_empty()))
+    match read(&home.join(".yt/token")) {
+        Ok(token) => Ok(Some(token).filter(|token| !token.expose().is_empty())),
+        Err(ConfigError::Unreadable { error, .. }) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Refuses what cannot be sent as a token.
@@ -45,19 +45,17 @@ pub(super) fn check(token: &Token, place: &str) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// Reads a token's file; `None` if there is none. Blanks around the token do not count.
-fn read(path: &Path) -> Result<Option<Token>, ConfigError> {
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => {
-            return Err(ConfigError::Unreadable { what: "token file", path: path.to_owned(), error });
-        }
-    };
+/// Reads a token's file. Blanks around the token do not count.
+fn read(path: &Path) -> Result<Token, ConfigError> {
+    let text = fs::read_to_string(path).map_err(|error| ConfigError::Unreadable {
+        what: "token file",
+        path: path.to_owned(),
+        error,
+    })?;
     warn_if_others_can_read(path);
     let token = Token::new(text.trim());
     check(&token, &format!("token file `{}`", path.display()))?;
-    Ok(Some(token))
+    Ok(token)
 }
 
 #[cfg(unix)]
