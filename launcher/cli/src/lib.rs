@@ -5,9 +5,15 @@
 //! should know and names the exit status. Nothing here knows about processes inside a job; that is
 //! `tractorun-init`.
 
+pub mod binds;
 pub mod cli;
 pub mod commands;
 pub mod completions;
+pub mod dry_run;
+pub mod follow;
+pub mod local;
+pub mod operation;
 pub mod pack;
 pub mod report;
 pub mod settings;
+pub mod upload;

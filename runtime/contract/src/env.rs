@@ -80,6 +80,8 @@ pub mod worker {
     pub const TRACTO_CONFIG: &str = "TRACTO_CONFIG";
     /// Python's module path, which the bound libraries are put in front of.
     pub const PYTHONPATH: &str = "PYTHONPATH";
+    /// Keeps Python from writing `__pycache__` into folders that the job only borrows.
+    pub const PYTHONDONTWRITEBYTECODE: &str = "PYTHONDONTWRITEBYTECODE";
 }
 
 /// Path of the job spec; its presence makes `tractorun-init` a job's init.

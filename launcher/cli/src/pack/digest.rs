@@ -1,7 +1,7 @@
 //! Sizes and md5 sums, the names of content in the cluster's file cache.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use md5::{Digest as _, Md5};
@@ -26,9 +26,9 @@ impl Digest {
 
 /// Of a file. Blocks.
 pub fn digest_file(path: &Path, cancel: &Cancel) -> io::Result<Digest> {
-    let mut reader = cancel.reader(BufReader::with_capacity(1 << 16, File::open(path)?));
+    let mut reader = cancel.reader(File::open(path)?);
     let mut hash = Md5::new();
-    let mut buffer = [0; 1 << 16];
+    let mut buffer = vec![0; 1 << 16];
     let mut size_bytes = 0;
     loop {
         match reader.read(&mut buffer) {

@@ -1,0 +1,296 @@
+//! Running on the cluster: expand, pack, upload, prepare, start, follow.
+//!
+//! ```text
+//! prepare ──▶ start ──▶ follow ──▶ verdict
+//!    │          │          │
+//!    └──────────┴──────────┴─ Ctrl-C ──▶ undo ──▶ 130     a second Ctrl-C leaves at once
+//! ```
+//!
+//! Undo means: temporary files removed, the operation aborted and its jobs gone. Whatever happens to the
+//! launcher itself, the operation lives in a transaction that only the launcher pings and ends with it
+//! (unless `no_wait`).
+
+use std::convert::Infallible;
+use std::env;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use bytes::Bytes;
+use futures_util::future;
+use tractorun_contract::job_spec::JobSpec;
+use tractorun_yt::{
+    Client, ClientConfig, ConfigError, LostReason, Transaction, TransactionOptions, YsonValue,
+};
+
+use crate::dry_run::document;
+use crate::follow::{self, Followed, verdict};
+use crate::operation::{self, OperationSpec, SandboxFile, Vault};
+use crate::pack::{Cancel, Digest, digest_file};
+use crate::report::ExitStatus;
+use crate::settings::{BindAttributes, Invocation, Settings, Wait};
+use crate::upload::{Content, Upload, Uploader};
+
+use super::archives::pack_all;
+use super::binaries::{Program, check_for_cluster};
+use super::interrupt::{Interrupts, Stop};
+use super::prepare;
+use super::terminal::Terminal;
+
+/// A laptop may be off the network for this long before its operation ends.
+const TRANSACTION_TIMEOUT: Duration = Duration::from_mins(2);
+
+/// While following, a silent cluster is told about after this long; the next try follows anyway.
+const FOLLOW_RETRY_BUDGET: Duration = Duration::from_secs(5);
+
+/// How long an interrupted start may take to tell the id of what it started.
+const INTERRUPTED_START: Duration = Duration::from_secs(10);
+
+/// Why the cluster aborts the operation, as it shows it.
+const ABORT_REASON: &str = "interrupted by the user of tractorun";
+
+/// Configuration of the client, from the environment and `~/.yt`.
+pub fn client_config() -> Result<ClientConfig, ConfigError> {
+    let home = env::var_os("HOME").map(PathBuf::from);
+    ClientConfig::from_environment(&|name| env::var(name).ok(), home.as_deref())
+}
+
+/// Runs the job as an operation.
+pub async fn run(invocation: &Invocation, terminal: &Terminal) -> anyhow::Result<ExitStatus> {
+    let settings = &invocation.settings;
+    let mut interrupts = Interrupts::install().context("cannot catch signals")?;
+    let init = Program::Init.find()?;
+    check_for_cluster(&init)?;
+    let config = client_config()?;
+    let client = Client::new(config.clone())?;
+
+    let uploader = Uploader::new(client.clone(), terminal.clone());
+    let cancel = Cancel::default();
+    let work = prepare_all(settings, &client, init, &uploader, &cancel, terminal);
+    let prepared = interrupts.guard(work).await;
+    if !matches!(prepared, Ok(Ok(_))) {
+        cancel.request();
+        let _ = interrupts.guard(uploader.clean_up()).await;
+    }
+    let (spec, job_spec) = match prepared {
+        Ok(prepared) => prepared?,
+        Err(stop) => return Ok(stop.status()),
+    };
+
+    let transaction = match settings.wait {
+        Wait::NotAtAll => None,
+        Wait::ForEnd => {
+            let title = Some(format!("tractorun {}", settings.yt_path));
+            let options =
+                TransactionOptions { timeout: TRANSACTION_TIMEOUT, title, ..TransactionOptions::default() };
+            match interrupts.guard(client.start_transaction(options)).await {
+                Ok(transaction) => Some(transaction?),
+                Err(stop) => return Ok(stop.status()),
+            }
+        }
+    };
+    let follow_config = ClientConfig { retry_budget: FOLLOW_RETRY_BUDGET, ..config };
+    let mut run = Run {
+        settings,
+        client: client.clone(),
+        follow_client: Client::new(follow_config)?,
+        transaction,
+        terminal,
+        interrupts,
+    };
+    let operation_id = match run.start(&spec.to_yson()).await? {
+        Ok(operation_id) => operation_id,
+        Err(stop) => return Ok(stop.status()),
+    };
+    terminal.line(format_args!("operation {operation_id}"));
+    match settings.wait {
+        Wait::NotAtAll => {
+            super::print(&document(invocation.configuration(), &spec, &job_spec, Some(&operation_id)))?;
+            Ok(ExitStatus::Success)
+        }
+        Wait::ForEnd => run.follow(operation_id).await,
+    }
+}
+
+/// Everything before the operation: afterwards the cluster holds all that the job needs.
+async fn prepare_all(
+    settings: &Settings,
+    client: &Client,
+    init: PathBuf,
+    cache: &Uploader,
+    cancel: &Cancel,
+    terminal: &Terminal,
+) -> anyhow::Result<(OperationSpec, JobSpec)> {
+    // The cluster is asked first: a wrong token or a missing source shows before the work of packing.
+    let (expanded, docker_auth) = future::try_join(
+        async { Ok(crate::binds::expand(client, &settings.bind_cypress).await?) },
+        prepare::docker_auth(client, settings.docker_auth_secret.as_deref(), terminal),
+    )
+    .await?;
+    let links = prepare::cluster_links(client, &settings.cluster_config_path, terminal).await;
+    for warning in &expanded.warnings {
+        terminal.warning(warning);
+    }
+
+    let folder =
+        tempfile::Builder::new().prefix("tractorun-").tempdir().context("cannot make a temporary folder")?;
+    let init_digest = {
+        let (init, cancel) = (init.clone(), cancel.clone());
+        tokio::task::spawn_blocking(move || digest_file(&init, &cancel))
+    };
+    let archives = pack_all(settings, folder.path(), cancel, terminal).await?;
+    let init_digest = init_digest.await?.with_context(|| format!("cannot read `{}`", init.display()))?;
+    let job_spec = operation::job_spec(settings, client.proxy_url(), &expanded.files);
+    let job_spec_json = Bytes::from(job_spec.to_json());
+
+    let mut uploads = vec![
+        Upload { label: operation::INIT_FILE.to_owned(), content: Content::File(init), digest: init_digest },
+        Upload {
+            label: operation::JOB_SPEC_FILE.to_owned(),
+            digest: Digest::of(&job_spec_json),
+            content: Content::Memory(job_spec_json),
+        },
+    ];
+    let mut names =
+        vec![(operation::INIT_FILE.to_owned(), true), (operation::JOB_SPEC_FILE.to_owned(), false)];
+    for archive in archives {
+        uploads.push(Upload {
+            label: format!("`{}`", archive.source.display()),
+            content: Content::File(archive.path),
+            digest: archive.digest,
+        });
+        names.push((archive.name, false));
+    }
+    let paths = cache.upload_all(&uploads).await?;
+    let uploaded = names.into_iter().zip(paths).map(|((name, executable), path)| SandboxFile {
+        name,
+        path,
+        attributes: BindAttributes { executable: Some(executable), ..BindAttributes::default() },
+    });
+    let files: Vec<_> = uploaded.chain(operation::cypress_files(&expanded.files)).collect();
+    prepare::run_folders(client, &settings.yt_path).await?;
+
+    let mut vault = Vault::default();
+    if let Some(token) = client.token() {
+        vault.insert_yt_token(token);
+    }
+    if let Some(docker_auth) = docker_auth {
+        vault.insert(tractorun_contract::env::VAULT_DOCKER_AUTH, docker_auth);
+    }
+    let spec = operation::operation_spec(settings, &files, &links, vault)?;
+    Ok((spec, job_spec))
+}
+
+/// An operation that is about to run or runs.
+struct Run<'a> {
+    settings: &'a Settings,
+    client: Client,
+    follow_client: Client,
+    transaction: Option<Transaction>,
+    terminal: &'a Terminal,
+    interrupts: Interrupts,
+}
+
+impl Run<'_> {
+    /// Starts the operation. A signal in the very moment undoes the start, and comes back as the inner error.
+    async fn start(&mut self, spec: &YsonValue) -> anyhow::Result<Result<String, Stop>> {
+        let client = self.transaction.as_ref().map_or(&self.client, Transaction::client).clone();
+        let mut starting = std::pin::pin!(client.start_operation(operation::OPERATION_TYPE, spec));
+        let stop = tokio::select! {
+            biased;
+            result = &mut starting => match result {
+                Ok(operation_id) => return Ok(Ok(operation_id)),
+                Err(error) => {
+                    self.abort_transaction().await;
+                    return Err(error).context("cannot start the operation");
+                }
+            },
+            stop = self.interrupts.next() => stop,
+        };
+        // The request is on its way: only its answer tells what there is to abort. A second signal gives up
+        // on it, and the operation ends with the transaction.
+        let answer = tokio::time::timeout(INTERRUPTED_START, starting);
+        if let Ok(Ok(Ok(operation_id))) = self.interrupts.guard(answer).await {
+            self.abort(&self.followed(operation_id)).await;
+        }
+        self.abort_transaction().await;
+        Ok(Err(stop))
+    }
+
+    fn followed(&self, operation_id: String) -> Followed {
+        Followed {
+            client: self.follow_client.clone(),
+            operation_id,
+            yt_path: self.settings.yt_path.clone(),
+            node_count: self.settings.mesh.node_count,
+            proxy_stderr_mode: self.settings.proxy_stderr_mode,
+            terminal: self.terminal.clone(),
+        }
+    }
+
+    /// Follows the operation to its end, and says how it ended.
+    async fn follow(mut self, operation_id: String) -> anyhow::Result<ExitStatus> {
+        let followed = self.followed(operation_id);
+        let lost = self.transaction.as_ref().map(Transaction::lost);
+        let warn = async {
+            let reason: LostReason = match lost {
+                Some(lost) => lost.await,
+                None => future::pending().await,
+            };
+            self.terminal.warning(format_args!(
+                "the transaction that holds the operation is lost, so the cluster aborts it: {reason}"
+            ));
+            future::pending::<Infallible>().await
+        };
+        let watch = async {
+            tokio::select! {
+                result = follow::until_over(&followed) => result,
+                never = warn => match never {},
+            }
+        };
+        match self.interrupts.guard(watch).await {
+            Ok(Ok(end)) => {
+                let status = verdict::report(&followed, end).await;
+                if let Some(transaction) = self.transaction.take() {
+                    // Nothing depends on it any more; a lost one is no news either.
+                    let _ = transaction.commit().await;
+                }
+                Ok(status)
+            }
+            Ok(Err(error)) => {
+                self.abort_transaction().await;
+                Err(error).with_context(|| format!("cannot follow operation {}", followed.operation_id))
+            }
+            Err(stop) => {
+                self.abort(&followed).await;
+                self.abort_transaction().await;
+                Ok(stop.status())
+            }
+        }
+    }
+
+    /// Aborts the operation and waits until it is over; a second signal ends the waiting.
+    async fn abort(&mut self, followed: &Followed) {
+        let operation_id = &followed.operation_id;
+        self.terminal.clear();
+        self.terminal.line(format_args!("aborting operation {operation_id}; Ctrl-C again leaves at once"));
+        match self.interrupts.guard(follow::abort(followed, ABORT_REASON)).await {
+            Ok(Ok(())) => self.terminal.line(format_args!("operation {operation_id} was aborted")),
+            Ok(Err(error)) => {
+                self.terminal.error(format_args!("cannot abort operation {operation_id}: {error}"));
+            }
+            Err(_) => {
+                let what = "it may take a moment until its jobs are gone";
+                self.terminal
+                    .warning(format_args!("left operation {operation_id} while it is aborted: {what}"));
+            }
+        }
+    }
+
+    async fn abort_transaction(&mut self) {
+        if let Some(transaction) = self.transaction.take() {
+            // Without an answer it expires by itself.
+            let _ = self.interrupts.guard(transaction.abort()).await;
+        }
+    }
+}

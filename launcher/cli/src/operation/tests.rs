@@ -1,0 +1,202 @@
+//! Specs are compared by value, as the cluster reads them.
+
+use serde_json::json;
+use tractorun_contract::job_spec::EnvVar;
+use tractorun_yt::value::to_json;
+
+use crate::settings::{
+    BindCypress, BindLocal, Mesh as MeshSettings, OperationLogMode, ProxyStderrMode, Resources, RunMode, Wait,
+};
+
+use super::*;
+
+fn settings() -> Settings {
+    Settings {
+        yt_path: "//tmp/run".into(),
+        title: "My run".into(),
+        docker_image: Some("image:1".into()),
+        command: vec!["python3".into(), "x.py".into()],
+        mesh: MeshSettings {
+            node_count: 3,
+            process_per_node: 2,
+            gpu_per_process: 4,
+            pool_trees: vec!["gpu".into()],
+            pool: Some("research".into()),
+        },
+        env: vec![serde_json::from_value::<EnvVar>(json!({"name": "A", "value": "1"})).unwrap()],
+        resources: Resources { cpu_limit: Some(1.5), memory_limit_bytes: Some(1 << 30) },
+        user_config: json!({"a": "b"}).as_object().cloned(),
+        bind_local: vec![BindLocal { source: "./x.py".into(), destination: "/x.py".into() }],
+        bind_local_lib: vec!["libs/mylib".into()],
+        bind_cypress: vec![BindCypress {
+            source: "//home/data".into(),
+            destination: "data".into(),
+            attributes: BindAttributes::default(),
+        }],
+        proxy_stderr_mode: ProxyStderrMode::Disabled,
+        operation_log_mode: OperationLogMode::Default,
+        wait: Wait::ForEnd,
+        run_mode: RunMode::Submit,
+        place: Place::Cluster,
+        docker_auth_secret: None,
+        cluster_config_path: "//home/tractorun/config".into(),
+        yt_operation_spec: Map::new(),
+        yt_task_spec: Map::new(),
+    }
+}
+
+fn file(name: &str, executable: Option<bool>) -> SandboxFile {
+    SandboxFile {
+        name: name.into(),
+        path: format!("//cache/{name}"),
+        attributes: BindAttributes { executable, ..BindAttributes::default() },
+    }
+}
+
+fn built(settings: &Settings) -> OperationSpec {
+    let files = [file("tractorun-init", Some(true)), file("job-spec.json", None)];
+    let mut vault = Vault::default();
+    vault.insert_yt_token("t0ken");
+    operation_spec(settings, &files, &ClusterLinks::default(), vault).unwrap()
+}
+
+#[test]
+fn the_job_spec_holds_what_init_needs() {
+    let cypress = [CypressFile {
+        path: "//home/data/x".into(),
+        destination: "data/x".into(),
+        attributes: BindAttributes::default(),
+    }];
+    let spec = job_spec(&settings(), "http://h:1", &cypress);
+    assert_eq!(spec.cluster.proxy, "http://h:1");
+    assert_eq!(spec.mesh, Mesh { node_count: 3, process_per_node: 2, gpu_per_process: 4 });
+    assert_eq!(spec.binds, [Bind { archive: "bind-0.tar.zst".into(), destination: "/x.py".into() }]);
+    assert_eq!(spec.libs, [Lib { archive: "lib-0.tar.zst".into(), name: "mylib".into() }]);
+    assert_eq!(spec.cypress_binds, [CypressBind { file: "cypress-0".into(), destination: "data/x".into() }]);
+    assert_eq!(spec.line_prefix, LinePrefix::Auto);
+    assert_eq!(JobSpec::parse(&spec.to_json()).unwrap(), spec);
+}
+
+#[test]
+fn nodes_that_share_a_terminal_prefix_their_lines() {
+    let mut settings = settings();
+    settings.place = Place::Local;
+    assert_eq!(job_spec(&settings, "", &[]).line_prefix, LinePrefix::Rank);
+    settings.mesh.node_count = 1;
+    assert_eq!(job_spec(&settings, "", &[]).line_prefix, LinePrefix::Auto);
+}
+
+#[test]
+fn the_operation_is_one_task_with_a_port_more_than_workers() {
+    let spec = built(&settings()).open;
+    let task = spec.at(&["tasks", "task"]).unwrap();
+    let number = |key: &str| task.get(key).and_then(ValueExt::as_int);
+    assert_eq!(task.get("command").unwrap().as_str(), Some("exec ./tractorun-init"));
+    assert_eq!(number("job_count"), Some(3));
+    assert_eq!(number("port_count"), Some(3));
+    assert_eq!(number("gpu_limit"), Some(8));
+    assert_eq!(number("memory_limit"), Some(1 << 30));
+    assert_eq!(task.get("cpu_limit").and_then(ValueExt::as_double), Some(1.5));
+    assert_eq!(task.get("docker_image").unwrap().as_str(), Some("image:1"));
+    assert_eq!(
+        to_json(task.get("environment").unwrap()).unwrap(),
+        json!({
+            "TRACTORUN_JOB_SPEC": "job-spec.json",
+            "YT_ALLOW_HTTP_REQUESTS_TO_YT_FROM_JOB": "1",
+            "YT_USER_CONFIG": "{\"a\":\"b\"}",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        })
+    );
+    let paths = task.get("file_paths").and_then(ValueExt::as_list).unwrap();
+    assert_eq!(paths[0].as_str(), Some("//cache/tractorun-init"));
+    assert_eq!(paths[0].attr("file_name").unwrap().as_str(), Some("tractorun-init"));
+    assert_eq!(paths[0].attr("executable").and_then(ValueExt::as_bool), Some(true));
+    assert!(paths[1].attr("executable").is_none());
+
+    assert_eq!(spec.get("title").unwrap().as_str(), Some("My run"));
+    assert_eq!(spec.get("pool").unwrap().as_str(), Some("research"));
+    assert_eq!(to_json(spec.get("pool_trees").unwrap()).unwrap(), json!(["gpu"]));
+    for flag in ["fail_on_job_restart", "is_gang"] {
+        assert_eq!(spec.get(flag).and_then(ValueExt::as_bool), Some(true), "{flag}");
+    }
+    assert_eq!(spec.get("max_stderr_count").and_then(ValueExt::as_int), Some(150));
+    assert_eq!(spec.at(&["annotations", "is_tractorun"]).and_then(ValueExt::as_bool), Some(true));
+}
+
+#[test]
+fn limits_that_were_not_given_are_left_to_the_cluster() {
+    let mut settings = settings();
+    settings.resources = Resources::default();
+    settings.mesh.pool = None;
+    settings.mesh.pool_trees = Vec::new();
+    let spec = built(&settings).open;
+    let task = spec.at(&["tasks", "task"]).unwrap();
+    assert!(task.get("cpu_limit").is_none() && task.get("memory_limit").is_none());
+    assert!(spec.get("pool").is_none() && spec.get("pool_trees").is_none());
+}
+
+#[test]
+fn the_users_specs_are_merged_over_ours() {
+    let mut settings = settings();
+    settings.yt_operation_spec =
+        json!({"title": "Theirs", "annotations": {"mine": 1}, "time_limit": 5}).as_object().cloned().unwrap();
+    settings.yt_task_spec = json!({
+        "environment": {"YT_LOG_LEVEL": "DEBUG"},
+        "cpu_limit": 9,
+        "file_paths": ["//home/extra"],
+    })
+    .as_object()
+    .cloned()
+    .unwrap();
+    let spec = built(&settings).open;
+    assert_eq!(spec.get("title").unwrap().as_str(), Some("Theirs"));
+    assert_eq!(spec.at(&["annotations", "mine"]).and_then(ValueExt::as_int), Some(1));
+    assert_eq!(spec.at(&["annotations", "is_tractorun"]).and_then(ValueExt::as_bool), Some(true));
+    let task = spec.at(&["tasks", "task"]).unwrap();
+    assert_eq!(task.get("cpu_limit").and_then(ValueExt::as_int), Some(9));
+    assert_eq!(task.at(&["environment", "YT_LOG_LEVEL"]).unwrap().as_str(), Some("DEBUG"));
+    assert!(task.at(&["environment", "TRACTORUN_JOB_SPEC"]).is_some());
+    let paths = task.get("file_paths").and_then(ValueExt::as_list).unwrap();
+    assert_eq!(paths.len(), 3);
+    assert_eq!(paths[2].as_str(), Some("//home/extra"));
+}
+
+#[test]
+fn secrets_are_in_the_request_and_nowhere_else() {
+    let mut settings = settings();
+    settings.yt_operation_spec = json!({"secure_vault": {"mine": "t0psecret"}}).as_object().cloned().unwrap();
+    let spec = built(&settings);
+    assert_eq!(spec.vault.keys().collect::<Vec<_>>(), ["mine", "tractorun_yt_token"]);
+    let request = spec.to_yson();
+    assert_eq!(request.at(&["secure_vault", "mine"]).unwrap().as_str(), Some("t0psecret"));
+    assert_eq!(request.at(&["secure_vault", "tractorun_yt_token"]).unwrap().as_str(), Some("t0ken"));
+
+    let job_spec = job_spec(&settings, "http://h:1", &[]);
+    let document = crate::dry_run::document(json!({}), &spec, &job_spec, None);
+    for shown in [format!("{spec:?}"), document.to_string()] {
+        assert!(!shown.contains("t0psecret") && !shown.contains("t0ken"), "{shown}");
+    }
+    assert_eq!(
+        document["run_info"]["operation_spec"]["secure_vault"],
+        json!({"mine": "***", "tractorun_yt_token": "***"})
+    );
+    assert_eq!(document["run_info"]["operation_id"], json!(null));
+    assert_eq!(document["errors"], json!([]));
+}
+
+#[test]
+fn a_vault_of_the_wrong_shape_is_refused_without_showing_it() {
+    let mut settings = settings();
+    settings.yt_operation_spec = json!({"secure_vault": "t0psecret"}).as_object().cloned().unwrap();
+    let error = operation_spec(&settings, &[], &ClusterLinks::default(), Vault::default()).unwrap_err();
+    assert_eq!(error.to_string(), "yt_operation_spec: `secure_vault` is not a map");
+}
+
+#[test]
+fn links_are_made_where_the_cluster_tells_how() {
+    let links = ClusterLinks { cypress_template: Some("https://ui/x?path={path}".into()) };
+    let spec = operation_spec(&settings(), &[], &links, Vault::default()).unwrap().open;
+    let link = spec.at(&["annotations", "description", "tractorun", "training_dir"]).unwrap();
+    assert_eq!(link.as_str(), Some("https://ui/x?path=//tmp/run"));
+    assert_eq!(link.attr("_type_tag").unwrap().as_str(), Some("url"));
+}
