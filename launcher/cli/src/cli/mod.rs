@@ -214,9 +214,11 @@ impl Scan {
             return None;
         }
         let near = options::nearest(name, OPTIONS.iter().map(|option| option.name).chain(["help"]));
-        match near {
-            Some(near) => self.problem(format!("unknown option `{written}`, did you mean `--{near}`?"), None),
-            None => self.problem(format!("unknown option `{written}`"), None),
+        if let Some(near) = near {
+            self.problem(format!("unknown option `{written}`, did you mean `--{near}`?"), None);
+        } else {
+            let hint = "`tractorun --help` shows all options".to_owned();
+            self.problem(format!("unknown option `{written}`"), Some(hint));
         }
         near.and_then(options::by_name)
     }

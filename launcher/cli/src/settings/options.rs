@@ -125,7 +125,7 @@ pub(crate) static OPTIONS: [OptionSpec; 31] = [
         Both,
         One("TEXT", Text),
         Group::Job,
-        "Title of the operation (default: Tractorun <yt-path>)",
+        "Operation's title (default: Tractorun <yt-path>)",
     ),
     option("mesh.node-count", "mesh.node_count", Both, One("N", Json), Group::Mesh, "Nodes (default: 1)"),
     option(

@@ -9,8 +9,8 @@ fn unknown_options_are_named_with_the_nearest_one() {
         ("--node-count=2", "unknown option `--node-count`, did you mean `--mesh.node-count`?"),
         ("--yt_path=//tmp/x", "unknown option `--yt_path`, did you mean `--yt-path`?"),
         ("--sidecars=x", "unknown option `--sidecars`, did you mean `--sidecar`?"),
-        ("--colour", "unknown option `--colour`"),
-        ("-x", "unknown option `-x`"),
+        ("--colour", "unknown option `--colour`\nhint: `tractorun --help` shows all options"),
+        ("-x", "unknown option `-x`\nhint: `tractorun --help` shows all options"),
         ("--version=3", "`--version` takes no value"),
     ];
     for (word, text) in cases {
@@ -27,7 +27,7 @@ fn the_value_of_an_unknown_option_hides_nothing() {
         problems(&line[..3].iter().chain(&line[5..]).copied().collect::<Vec<_>>()),
         "unknown option `--mesh.node-conut`, did you mean `--mesh.node-count`?\n\
          unknown option `--titel`, did you mean `--title`?\n\
-         unknown option `--colour`\n\
+         unknown option `--colour`\nhint: `tractorun --help` shows all options\n\
          `--mesh.pool`: expected text that is not empty, got ``"
     );
 }

@@ -10,6 +10,7 @@ use crate::cli::{self, Request};
 
 mod errors;
 mod merging;
+mod properties;
 mod readme;
 
 /// Words of a command line as a test writes them.
