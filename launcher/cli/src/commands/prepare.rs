@@ -68,26 +68,22 @@ pub async fn docker_auth(
 }
 
 /// Reads the cluster's tractorun configuration. Without it a run only lacks links in the web interface.
-pub async fn cluster_links(client: &Client, path: &str, terminal: &Terminal) -> ClusterLinks {
+pub async fn cluster_links(client: &Client, path: &str, terminal: &Terminal) -> anyhow::Result<ClusterLinks> {
     match client.get(path).await {
-        Ok(config) => ClusterLinks {
-            cypress_template: config
-                .get("cypress_link_template")
-                .and_then(YsonValue::as_str)
-                .map(str::to_owned),
-        },
-        Err(error) => {
-            if error.contains(codes::RESOLVE_ERROR) {
-                terminal
-                    .warning(format_args!("cluster_config_path: `{path}` does not exist, going on without"));
-            } else {
-                let error = error.to_string();
-                let error = error.lines().next().unwrap_or_default();
-                terminal.warning(format_args!(
-                    "cluster_config_path: cannot read `{path}`, going on without: {error}"
-                ));
-            }
-            ClusterLinks::default()
+        Ok(config) => {
+            let template = config.get("cypress_link_template").and_then(YsonValue::as_str);
+            Ok(ClusterLinks { cypress_template: template.map(str::to_owned) })
         }
+        Err(Error::Yt(error)) if error.contains(codes::RESOLVE_ERROR) => {
+            terminal.warning(format_args!("cluster_config_path: `{path}` does not exist, going on without"));
+            Ok(ClusterLinks::default())
+        }
+        Err(Error::Yt(error)) => {
+            terminal.warning(format_args!(
+                "cluster_config_path: cannot read `{path}`, going on without: {error}"
+            ));
+            Ok(ClusterLinks::default())
+        }
+        Err(error) => Err(error.into()),
     }
 }

@@ -59,10 +59,10 @@ pub fn client_config() -> Result<ClientConfig, ConfigError> {
 pub async fn run(invocation: &Invocation, terminal: &Terminal) -> anyhow::Result<ExitStatus> {
     let settings = &invocation.settings;
     let mut interrupts = Interrupts::install().context("cannot catch signals")?;
-    let init = Program::Init.find()?;
-    check_for_cluster(&init)?;
     let config = client_config()?;
     let client = Client::new(config.clone())?;
+    let init = Program::Init.find()?;
+    check_for_cluster(&init)?;
 
     let uploader = Uploader::new(client.clone(), terminal.clone());
     let cancel = Cancel::default();
@@ -127,7 +127,7 @@ async fn prepare_all(
         prepare::docker_auth(client, settings.docker_auth_secret.as_deref(), terminal),
     )
     .await?;
-    let links = prepare::cluster_links(client, &settings.cluster_config_path, terminal).await;
+    let links = prepare::cluster_links(client, &settings.cluster_config_path, terminal).await?;
     for warning in &expanded.warnings {
         terminal.warning(warning);
     }
