@@ -1,10 +1,36 @@
 //! Start-up of a node: from the job's environment to workers that only need to be spawned.
 
+mod config;
+mod environment;
+mod place;
+mod secrets;
+mod unpack;
+mod worker_config;
+
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::rendezvous::Membership;
+use tokio::time::Instant;
+use tracing::{debug, info};
+use tractorun_contract::exit::InitExit;
+use tractorun_contract::job_spec::{Bind, CypressBind, Lib};
+use tractorun_yt::Client;
+
+use crate::rendezvous::address::own_host_name;
+use crate::rendezvous::cypress::CypressBoard;
+use crate::rendezvous::{self, Membership, RendezvousError, Settings};
+use config::{Config, ConfigError};
+use environment::NodeContext;
+use place::PlaceError;
+use secrets::SecretError;
+use unpack::UnpackError;
+use worker_config::WorkerConfig;
+
+/// Folder of ours inside the sandbox.
+const OWN_FOLDER: &str = ".tractorun";
 
 /// A snapshot of the process environment, so that nothing below `main` reads the global one.
 #[derive(Debug, Clone, Default)]
@@ -66,14 +92,149 @@ pub enum Prefix {
 
 /// Why a node could not begin. The text is one line, and a `hint:` line where there is one.
 #[derive(Debug, thiserror::Error)]
-pub enum StartUpError {}
+#[error(transparent)]
+pub struct StartUpError(#[from] Reason);
 
-/// Brings the node from nothing to the point where its workers may start.
+#[derive(Debug, thiserror::Error)]
+enum Reason {
+    #[error("cannot tell the working directory: {0}")]
+    NoSandbox(std::io::Error),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Client(#[from] tractorun_yt::ConfigError),
+    #[error(transparent)]
+    Unpack(#[from] UnpackError),
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    #[error("unpacking was interrupted: {0}")]
+    Interrupted(tokio::task::JoinError),
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    #[error(transparent)]
+    Rendezvous(#[from] RendezvousError),
+    #[error("cannot write `{}`: {source}", path.display())]
+    WorkerConfig { path: PathBuf, source: std::io::Error },
+}
+
+/// Brings the node from nothing to the point where its workers may start: configuration, then binds and
+/// secrets side by side, then the rendezvous, then the workers' environments.
 ///
 /// Cancel it by dropping the future.
 pub async fn start_up(environment: &Environment) -> Result<Started, StartUpError> {
-    let _ = environment;
-    todo!()
+    let sandbox = std::env::current_dir().map_err(Reason::NoSandbox)?;
+    Ok(start_up_in(environment, &sandbox).await?)
+}
+
+async fn start_up_in(environment: &Environment, sandbox: &Path) -> Result<Started, Reason> {
+    let begin = Instant::now();
+    let config = config::read(environment, sandbox)?;
+    let client = Client::new(config.client.clone())?;
+    info!(
+        "node {} of {}, {} workers each, operation {}, job {}",
+        config.node_rank,
+        config.mesh.node_count,
+        config.mesh.process_per_node,
+        config.operation_id,
+        config.job_id
+    );
+
+    let (python_path, user) = tokio::try_join!(async { prepare_files(&config).await }, async {
+        Ok(secrets::resolve(&config.env, &client).await?)
+    },)?;
+    debug!("binds and secrets are there after {:.3} s", begin.elapsed().as_secs_f64());
+
+    let host = own_host_name();
+    let settings = Settings {
+        mesh: config.mesh,
+        node_rank: config.node_rank,
+        operation_id: config.operation_id.clone(),
+        job_id: config.job_id.clone(),
+        ports: config.ports.clone(),
+        host: host.clone(),
+        advertise_host: config.advertise_host.clone(),
+        heartbeat: config.heartbeat_timeout,
+        patience: config.rendezvous_timeout,
+        deadline: begin + config.rendezvous_timeout,
+    };
+    let board = CypressBoard::new(client, config.yt_path.clone());
+    let membership = rendezvous::join(&board, &settings).await?;
+    info!(
+        "all {} nodes have met in incarnation {} after {:.3} s",
+        config.mesh.node_count,
+        membership.incarnation,
+        begin.elapsed().as_secs_f64()
+    );
+
+    let workers = plan_workers(&config, environment, &user, &python_path, &membership)?;
+    let Config { grace_period, prefix, node_rank, job_id, sandbox, .. } = config;
+    let plan = JobPlan { workers, grace_period, prefix, node_rank, host, job_id, sandbox };
+    Ok(Started { plan, membership })
+}
+
+/// Unpacks and places all files, off the async threads; gives the folders for `PYTHONPATH`.
+async fn prepare_files(config: &Config) -> Result<Vec<PathBuf>, Reason> {
+    let cancel = CancelOnDrop::default();
+    let cancelled = Arc::clone(&cancel.0);
+    let sandbox = config.sandbox.clone();
+    let (binds, libs) = (config.binds.clone(), config.libs.clone());
+    let cypress_binds = config.cypress_binds.clone();
+    tokio::task::spawn_blocking(move || {
+        for Bind { archive, destination } in &binds {
+            // Joining an absolute path gives that path.
+            unpack::unpack(&sandbox.join(archive), &sandbox.join(destination), &cancelled)?;
+        }
+        let lib_folder = sandbox.join(OWN_FOLDER).join("lib");
+        for Lib { archive, name } in &libs {
+            unpack::unpack(&sandbox.join(archive), &lib_folder.join(name), &cancelled)?;
+        }
+        for CypressBind { file, destination } in &cypress_binds {
+            place::place(&sandbox, file, &sandbox.join(destination))?;
+        }
+        // Names of libraries are distinct, so one folder holds them all.
+        Ok(if libs.is_empty() { Vec::new() } else { vec![lib_folder] })
+    })
+    .await
+    .map_err(Reason::Interrupted)?
+}
+
+fn plan_workers(
+    config: &Config,
+    inherited: &Environment,
+    user: &[(OsString, OsString)],
+    python_path: &[PathBuf],
+    membership: &Membership,
+) -> Result<Vec<WorkerPlan>, Reason> {
+    let Membership { incarnation, topology, .. } = membership;
+    let context = NodeContext { config, inherited, user, python_path, incarnation: *incarnation, topology };
+    let folder = config.sandbox.join(OWN_FOLDER);
+    std::fs::create_dir_all(&folder)
+        .map_err(|source| Reason::WorkerConfig { path: folder.clone(), source })?;
+    let mut workers = Vec::new();
+    for local_rank in 0..config.mesh.process_per_node {
+        let path = folder.join(format!("config_{local_rank}.json"));
+        WorkerConfig::new(config, *incarnation, topology, local_rank)
+            .write(&path)
+            .map_err(|source| Reason::WorkerConfig { path: path.clone(), source })?;
+        workers.push(WorkerPlan {
+            rank: config.mesh.rank(config.node_rank, local_rank),
+            local_rank,
+            command: config.command.clone(),
+            environment: context.worker(local_rank, &path),
+            working_directory: config.sandbox.clone(),
+        });
+    }
+    Ok(workers)
+}
+
+/// Tells blocking work that nobody waits for it any more.
+#[derive(Debug, Default)]
+struct CancelOnDrop(Arc<AtomicBool>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 // === impl Environment ===
@@ -106,6 +267,15 @@ impl<N: Into<OsString>, V: Into<OsString>> FromIterator<(N, V)> for Environment 
 impl StartUpError {
     /// Code that init exits with because of it.
     pub fn exit_code(&self) -> u8 {
-        match *self {}
+        let exit = match &self.0 {
+            Reason::Config(_)
+            | Reason::Client(_)
+            | Reason::Unpack(_)
+            | Reason::Place(_)
+            | Reason::Secret(_) => InitExit::BadConfig,
+            Reason::NoSandbox(_) | Reason::Interrupted(_) | Reason::WorkerConfig { .. } => InitExit::Internal,
+            Reason::Rendezvous(error) => error.exit(),
+        };
+        exit.code()
     }
 }
