@@ -1,5 +1,6 @@
 //! The client against a scripted server: what goes over the wire, and what comes of failures.
 
+use std::path::Path;
 use std::time::Duration;
 
 use crate::client::Client;
@@ -156,8 +157,10 @@ async fn a_name_that_nobody_knows() {
     config.first_contact_budget = Duration::ZERO;
     let error = Client::new(config).unwrap().get("//x").await.unwrap_err().to_string();
     let first = error.lines().next().unwrap();
-    let reach = "cannot reach the cluster at http://no-such-host.invalid: ";
-    assert!(first.starts_with(reach), "{first}");
+    assert_eq!(
+        first,
+        "cannot reach the cluster at http://no-such-host.invalid: its host name cannot be resolved"
+    );
 }
 
 #[tokio::test]
@@ -412,4 +415,35 @@ async fn an_error_message_in_a_header_alone_is_read() {
         Server::start(move |_, _| Answer::Whole { status: 400, headers: headers.clone(), body: vec![] })
             .await;
     assert_eq!(server.client().get("//x").await.unwrap_err().to_string(), "plain words");
+}
+
+fn tls_client(server: &Server, ca_bundle: Option<&str>) -> Client {
+    let mut config = config_for(&format!("https://localhost:{}", server.address.port()));
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/tls");
+    config.ca_bundle = ca_bundle.map(|name| folder.join(name));
+    Client::new(config).unwrap()
+}
+
+#[tokio::test]
+async fn a_private_authority_is_trusted_if_the_bundle_names_it() {
+    let server = Server::start_tls(|_, _| Answer::yson("{value=1}")).await;
+    let found = tls_client(&server, Some("ca.pem")).get("//x").await.unwrap();
+    assert_eq!(found.as_i64(), Some(1));
+    assert_eq!(server.requests("get")[0].headers["authorization"], "OAuth t0ken");
+}
+
+#[tokio::test]
+async fn a_stranger_s_certificate_ends_it_at_once() {
+    let server = Server::start_tls(|_, _| Answer::yson("{value=1}")).await;
+    let error = tls_client(&server, None).get("//x").await.unwrap_err();
+    assert!(matches!(error, Error::Transport { kind: TransportKind::Untrusted, tries: 1, .. }), "{error:?}");
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "cannot trust the cluster at https://localhost:{}: TLS: invalid peer certificate: UnknownIssuer\n\
+             hint: YT_CA_BUNDLE names a file with the roots of a private certificate authority",
+            server.address.port()
+        )
+    );
+    assert!(server.commands().is_empty(), "the token was not sent");
 }

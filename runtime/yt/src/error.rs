@@ -258,10 +258,14 @@ fn transport_text(
         _ => format!(" ({tries} tries in {:.1} s)", elapsed.as_secs_f64()),
     };
     match kind {
-        TransportKind::Unreachable => format!(
-            "cannot reach the cluster at {proxy}: {cause}{tries}\n\
-             hint: check YT_PROXY, and whether this machine can connect to it"
-        ),
+        TransportKind::Unreachable => {
+            let hint = if cause == UNKNOWN_HOST && is_bare_name(proxy) {
+                "give the full host name in YT_PROXY, or what a cluster's name is completed with in YT_PROXY_SUFFIX"
+            } else {
+                "check YT_PROXY, and whether this machine can connect to it"
+            };
+            format!("cannot reach the cluster at {proxy}: {cause}{tries}\nhint: {hint}")
+        }
         TransportKind::Untrusted => format!(
             "cannot trust the cluster at {proxy}: {cause}\n\
              hint: YT_CA_BUNDLE names a file with the roots of a private certificate authority"
@@ -273,6 +277,13 @@ fn transport_text(
             format!("the connection to the cluster at {proxy} broke during `{command}`: {cause}{tries}")
         }
     }
+}
+
+/// The cause of a failure to resolve the proxy's name.
+pub(crate) const UNKNOWN_HOST: &str = "its host name cannot be resolved";
+
+fn is_bare_name(proxy: &str) -> bool {
+    proxy.split_once("//").is_some_and(|(_, host)| !host.contains(['.', ':']) && !host.contains("localhost"))
 }
 
 fn one_line(text: &str) -> String {

@@ -5,9 +5,12 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
 use ytsaurus_yson::{YsonFormat, YsonValue};
 
 use crate::client::Client;
@@ -95,6 +98,29 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a server. `script` gets how many requests of that command came before, and the request.
     pub(crate) async fn start(script: impl Fn(usize, &Request) -> Answer + Send + Sync + 'static) -> Self {
+        Self::start_with(None, script).await
+    }
+
+    /// The same over TLS, as `localhost` with the certificate of `testdata/tls`.
+    pub(crate) async fn start_tls(
+        script: impl Fn(usize, &Request) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let certificates = CertificateDer::pem_slice_iter(include_bytes!("../testdata/tls/server.pem"));
+        let key = PrivateKeyDer::from_pem_slice(include_bytes!("../testdata/tls/server.key")).unwrap();
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(certificates.map(Result::unwrap).collect(), key)
+            .unwrap();
+        Self::start_with(Some(TlsAcceptor::from(Arc::new(config))), script).await
+    }
+
+    async fn start_with(
+        tls: Option<TlsAcceptor>,
+        script: impl Fn(usize, &Request) -> Answer + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -103,7 +129,18 @@ impl Server {
         let log = requests.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, log.clone(), tell.clone(), script.clone()));
+                let (tls, log, tell, script) = (tls.clone(), log.clone(), tell.clone(), script.clone());
+                tokio::spawn(async move {
+                    match tls {
+                        None => serve(stream, log, tell, script).await,
+                        Some(tls) => {
+                            // A client that does not trust us ends the handshake.
+                            if let Ok(stream) = tls.accept(stream).await {
+                                serve(stream, log, tell, script).await;
+                            }
+                        }
+                    }
+                });
             }
         });
         Self { address, requests, count }
@@ -148,7 +185,7 @@ pub(crate) fn config_for(url: &str) -> ClientConfig {
 }
 
 async fn serve(
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
     log: Arc<Mutex<Vec<Request>>>,
     tell: watch::Sender<usize>,
     script: Arc<Script>,
@@ -204,7 +241,7 @@ fn head(status: u16, headers: &[(&'static str, String)]) -> String {
     format!("HTTP/1.1 {status} X\r\n{}", lines.concat())
 }
 
-async fn read_request(stream: &mut BufReader<TcpStream>) -> Option<Request> {
+async fn read_request(stream: &mut (impl AsyncBufReadExt + Unpin)) -> Option<Request> {
     let first = read_line(stream).await?;
     let mut words = first.split(' ');
     let method = words.next()?.to_owned();
@@ -241,7 +278,7 @@ async fn read_request(stream: &mut BufReader<TcpStream>) -> Option<Request> {
     Some(Request { method, command, headers, parameters, body })
 }
 
-async fn read_line(stream: &mut BufReader<TcpStream>) -> Option<String> {
+async fn read_line(stream: &mut (impl AsyncBufReadExt + Unpin)) -> Option<String> {
     let mut line = String::new();
     let length = stream.read_line(&mut line).await.ok()?;
     (length > 0).then(|| line.trim_end().to_owned())

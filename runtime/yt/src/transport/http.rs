@@ -15,7 +15,7 @@ use super::retry::TryError;
 use super::stream::{Incoming, silence};
 use super::tls;
 use crate::config::{ClientConfig, ConfigError, io_text};
-use crate::error::{Error, TransportKind, YtError};
+use crate::error::{Error, TransportKind, UNKNOWN_HOST, YtError};
 
 /// What all clones of a client share.
 #[derive(Debug)]
@@ -234,7 +234,7 @@ impl Reason {
             }
             text = error.to_string();
             if text == "dns error" {
-                return Self::plain("its host name cannot be resolved");
+                return Self::plain(UNKNOWN_HOST);
             }
             next = error.source();
         }

@@ -59,6 +59,11 @@ mod tests {
     }
 
     #[test]
+    fn without_a_bundle_there_are_roots_all_the_same() {
+        assert!(!system_or_built_in().is_empty());
+    }
+
+    #[test]
     fn a_bundle_must_be_there_and_hold_certificates() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ca.pem");
