@@ -29,6 +29,7 @@ use std::io::{self, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
@@ -95,7 +96,7 @@ pub struct JobCommand {
 #[derive(Debug)]
 pub struct Job {
     guard: Pid,
-    pidfd: OwnedFd,
+    pidfd: Arc<OwnedFd>,
     status: File,
     isolation: Isolation,
 }
@@ -110,9 +111,9 @@ pub enum JobEnd {
 }
 
 /// Ends a job from another thread, at any time, also after its end.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Killer {
-    pidfd: OwnedFd,
+    pidfd: Arc<OwnedFd>,
     isolation: Isolation,
 }
 
@@ -180,7 +181,12 @@ pub fn start(command: JobCommand, before_start: impl FnOnce()) -> Result<Job, Jo
     let (guard, pidfd) = clone_guard(&plan, &descriptors).map_err(at(JobStep::Namespaces))?;
     // The guard's copies are the only ones now: its end is the end of these pipes.
     drop((status_writer, go_reader, command.stderr));
-    let mut job = Job { guard, pidfd, status: File::from(status_reader), isolation: command.isolation };
+    let mut job = Job {
+        guard,
+        pidfd: Arc::new(pidfd),
+        status: File::from(status_reader),
+        isolation: command.isolation,
+    };
     let started = job.finish_start(File::from(go_writer), before_start);
     if let Err(error) = started {
         job.killer_for_failed_start();
@@ -248,8 +254,8 @@ impl Job {
     }
 
     /// A handle to end it with.
-    pub fn killer(&self) -> io::Result<Killer> {
-        Ok(Killer { pidfd: self.pidfd.try_clone()?, isolation: self.isolation })
+    pub fn killer(&self) -> Killer {
+        Killer { pidfd: self.pidfd.clone(), isolation: self.isolation }
     }
 
     /// Waits for the end of everybody in it.

@@ -5,16 +5,55 @@
 //! It is called by the command layer with a request's parameter map and answers with the v4 value, unwrapped.
 //! What it needs of the rest of the server (files, transactions, ids) it asks of [`Artifacts`]. It never looks
 //! into Cypress itself and knows nothing of HTTP.
+//!
+//! ```text
+//! commands ── Operations ── state (what is, under one lock)
+//!                 │            views (how it is shown)
+//!                 ├── one thread per job: runner (sandbox, ports, environment, stderr, end)
+//!                 └── one thread: spawner (all jobs start from it)
+//! ```
+//!
+//! A job is `/bin/bash -c ":; <command>"`, with a clean environment, in its sandbox folder. Where the machine
+//! allows it, processes and root directory are the job's own: it sees `/slot/sandbox`, and what it writes
+//! elsewhere is gone with it. Shared with the machine are the network, the user, `/tmp` (users and tests exchange
+//! files through it), `/dev`, `/sys` and file systems mounted in folders. Where the machine allows less, a log
+//! line at start says so; how a job ends is the same everywhere: nobody of it is left.
+//!
+//! Not enforced: CPU, memory, GPU and disk limits, access control lists, pools, the image. They are kept and shown.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+mod clock;
+mod environment;
+mod errors;
+mod fields;
+mod lifecycle;
+mod parameters;
+mod ports;
+mod runner;
+mod slots;
+mod spawner;
+mod spec;
+mod state;
+mod stderr;
+mod view_job;
+mod view_operation;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
+use tokio::sync::watch;
+use tractorun_sys::jobroot::Isolation;
 use ytsaurus_yson::YsonValue;
 
 use crate::error::YtError;
 use crate::guid::Guid;
-use crate::value::YsonMap;
+use crate::storage::Content;
+use crate::value::{self, YsonMap};
+
+use slots::Slots;
+use spawner::Spawner;
+use state::{AbortReason, End, Operation, Scheduling, StderrKept};
 
 /// The object type of an operation's id.
 pub const OPERATION_TYPE_CODE: u16 = 1000;
@@ -40,15 +79,6 @@ pub struct Artifact {
     pub executable: bool,
     /// The node's `@file_name`, else the last component of its path.
     pub file_name: String,
-}
-
-/// The bytes of a file, cheap to clone.
-#[derive(Debug, Clone)]
-pub enum Content {
-    /// In memory.
-    Bytes(Bytes),
-    /// On disk; the file never changes while somebody holds this.
-    File(Arc<Path>),
 }
 
 /// Where and as whom jobs run.
@@ -77,90 +107,293 @@ pub enum OperationsError {
 }
 
 /// All operations of this server.
-#[derive(Debug)]
-pub struct Operations {}
+pub struct Operations {
+    this: Weak<Operations>,
+    node_address: String,
+    artifacts: Arc<dyn Artifacts>,
+    slots: Arc<Slots>,
+    spawner: Arc<Spawner>,
+    isolation: Isolation,
+    /// How many threads of jobs and preparations there are.
+    threads: Arc<watch::Sender<usize>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    operations: BTreeMap<Guid, Operation>,
+    /// Operations by the mutation id of the request that started them.
+    mutations: HashMap<String, Guid>,
+    door: Door,
+}
+
+/// Whether operations may start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Door {
+    #[default]
+    Open,
+    Closed,
+}
+
+// === impl Operations: making and ending ===
 
 impl Operations {
     /// Makes the folder for jobs, and tries once how well jobs can be isolated on this machine.
     pub fn new(
-        _config: OperationsConfig,
-        _artifacts: Arc<dyn Artifacts>,
+        config: OperationsConfig,
+        artifacts: Arc<dyn Artifacts>,
     ) -> Result<Arc<Self>, OperationsError> {
-        todo!()
+        let OperationsConfig { slots: folder, node_address } = config;
+        let slots = Slots::new(&folder).map_err(|source| OperationsError::Slots { path: folder, source })?;
+        let spawner = Spawner::new().map_err(|error| OperationsError::Spawn(error.to_string()))?;
+        let isolation = spawner.best_isolation(&slots)?;
+        Ok(Self::with_isolation(isolation, node_address, artifacts, slots, spawner))
     }
 
-    /// `start_operation`: checks the spec and answers with the id of the new operation.
-    pub async fn start(self: &Arc<Self>, _parameters: &YsonMap, _user: &str) -> Result<Guid, YtError> {
-        todo!()
+    fn with_isolation(
+        isolation: Isolation,
+        node_address: String,
+        artifacts: Arc<dyn Artifacts>,
+        slots: Arc<Slots>,
+        spawner: Spawner,
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|this| Operations {
+            this: this.clone(),
+            node_address,
+            artifacts,
+            slots,
+            spawner: Arc::new(spawner),
+            isolation,
+            threads: Arc::new(watch::Sender::new(0)),
+            state: Mutex::default(),
+        })
     }
 
-    /// `get_operation`: a bare map.
-    pub fn get_operation(&self, _parameters: &YsonMap) -> Result<YsonValue, YtError> {
-        todo!()
-    }
-
-    /// `list_operations`: a bare map.
-    pub fn list_operations(&self, _parameters: &YsonMap) -> Result<YsonValue, YtError> {
-        todo!()
-    }
-
-    /// `abort_operation`: returns when no process of the operation is left.
-    pub async fn abort(&self, _parameters: &YsonMap, _user: &str) -> Result<(), YtError> {
-        todo!()
-    }
-
-    /// `complete_operation`: returns when no process of the operation is left.
-    pub async fn complete(&self, _parameters: &YsonMap) -> Result<(), YtError> {
-        todo!()
-    }
-
-    /// `suspend_operation`.
-    pub fn suspend(&self, _parameters: &YsonMap) -> Result<(), YtError> {
-        todo!()
-    }
-
-    /// `resume_operation`.
-    pub fn resume(self: &Arc<Self>, _parameters: &YsonMap) -> Result<(), YtError> {
-        todo!()
-    }
-
-    /// `update_operation_parameters`.
-    pub fn update_parameters(&self, _parameters: &YsonMap) -> Result<(), YtError> {
-        todo!()
-    }
-
-    /// `list_operation_events`: a bare list.
-    pub fn list_operation_events(&self, _parameters: &YsonMap) -> Result<YsonValue, YtError> {
-        todo!()
-    }
-
-    /// `list_jobs`: a bare map.
-    pub fn list_jobs(&self, _parameters: &YsonMap) -> Result<YsonValue, YtError> {
-        todo!()
-    }
-
-    /// `get_job`: a bare map.
-    pub fn get_job(&self, _parameters: &YsonMap) -> Result<YsonValue, YtError> {
-        todo!()
-    }
-
-    /// `get_job_stderr`, while the job runs and after it, with `offset` and `limit`.
-    pub fn job_stderr(&self, _parameters: &YsonMap) -> Result<Bytes, YtError> {
-        todo!()
-    }
-
-    /// `abort_job`.
-    pub fn abort_job(&self, _parameters: &YsonMap, _user: &str) -> Result<(), YtError> {
-        todo!()
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic in one command must not take all operations with it; every change is made by small steps that
+        // leave an operation as it was or changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A transaction was committed or is gone: aborts the operations that were started in it.
-    pub fn transaction_ended(&self, _id: Guid) {
-        todo!()
+    pub fn transaction_ended(&self, id: Guid) {
+        for operation in
+            self.lock().operations.values_mut().filter(|operation| operation.transaction == Some(id))
+        {
+            operation.end(End::Aborted, Some(errors::aborted_with_transaction(id)));
+        }
     }
 
     /// Kills every job's whole tree and returns when no process is left. Nothing starts afterwards.
     pub async fn shutdown(&self) {
-        todo!()
+        self.close();
+        let mut threads = self.threads.subscribe();
+        // The sender lives in `self`, so this cannot fail.
+        let _ = threads.wait_for(|count| *count == 0).await;
+    }
+
+    fn close(&self) {
+        let mut state = self.lock();
+        state.door = Door::Closed;
+        for operation in state.operations.values_mut() {
+            operation.end(End::Aborted, Some(errors::aborted_with_server()));
+        }
+    }
+}
+
+impl Drop for Operations {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl std::fmt::Debug for Operations {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Operations").field("isolation", &self.isolation).finish_non_exhaustive()
+    }
+}
+
+// === impl Operations: commands that look ===
+
+impl Operations {
+    /// `get_operation`: a bare map.
+    pub fn get_operation(&self, parameters: &YsonMap) -> Result<YsonValue, YtError> {
+        let attributes = value::optional_strings(parameters, "attributes")?;
+        if parameters.contains_key(b"operation_alias".as_slice())
+            && !value::flag(parameters, "include_runtime", false)?
+        {
+            return Err(YtError::generic(
+                "Operation alias cannot be resolved without using runtime information: set include_runtime",
+            ));
+        }
+        let state = self.lock();
+        Ok(view_operation::get(state.find(parameters)?, attributes.as_deref()))
+    }
+
+    /// `list_operations`: a bare map.
+    pub fn list_operations(&self, parameters: &YsonMap) -> Result<YsonValue, YtError> {
+        view_operation::list(self.lock().operations.values(), parameters)
+    }
+
+    /// `list_operation_events`: a bare list.
+    pub fn list_operation_events(&self, parameters: &YsonMap) -> Result<YsonValue, YtError> {
+        Ok(view_operation::events(self.lock().find(parameters)?))
+    }
+
+    /// `list_jobs`: a bare map.
+    pub fn list_jobs(&self, parameters: &YsonMap) -> Result<YsonValue, YtError> {
+        view_job::list(self.lock().find(parameters)?, &self.node_address, parameters)
+    }
+
+    /// `get_job`: a bare map.
+    pub fn get_job(&self, parameters: &YsonMap) -> Result<YsonValue, YtError> {
+        let attributes = value::optional_strings(parameters, "attributes")?;
+        let state = self.lock();
+        let (operation, job) = state.find_job(parameters)?;
+        Ok(view_job::get(operation, job, &self.node_address, attributes.as_deref()))
+    }
+
+    /// `get_job_stderr`, while the job runs and after it, with `offset` and `limit`.
+    pub fn job_stderr(&self, parameters: &YsonMap) -> Result<Bytes, YtError> {
+        let number = |name: &str| -> Result<Option<usize>, YtError> {
+            let Some(number) = value::optional_i64(parameters, name)? else { return Ok(None) };
+            let negative =
+                || YtError::generic(format!("Error reading parameter /{name}: {number} is negative"));
+            usize::try_from(number).map(Some).map_err(|_| negative())
+        };
+        let (offset, limit) = (number("offset")?.unwrap_or(0), number("limit")?.unwrap_or(usize::MAX));
+        let stderr = {
+            let state = self.lock();
+            let (_, job) = state.find_job(parameters)?;
+            if job.stderr_kept == StderrKept::No {
+                return Err(errors::no_stderr(job.id));
+            }
+            job.stderr.clone()
+        };
+        let all = stderr.read();
+        let start = offset.min(all.len());
+        let end = start.saturating_add(limit).min(all.len());
+        Ok(all.slice(start..end))
+    }
+}
+
+// === impl Operations: commands that change ===
+
+impl Operations {
+    /// `abort_operation`: returns when no process of the operation is left.
+    pub async fn abort(&self, parameters: &YsonMap, user: &str) -> Result<(), YtError> {
+        let message = value::optional_str(parameters, "abort_message")?;
+        let over = {
+            let mut state = self.lock();
+            let operation = state.find_running(parameters)?;
+            tracing::info!(operation = %operation.id, user, "operation aborted by user request");
+            operation.end(End::Aborted, Some(errors::aborted_by_user(message)));
+            operation.over.subscribe()
+        };
+        wait_until_over(over).await;
+        Ok(())
+    }
+
+    /// `complete_operation`: returns when no process of the operation is left.
+    pub async fn complete(&self, parameters: &YsonMap) -> Result<(), YtError> {
+        let over = {
+            let mut state = self.lock();
+            let operation = state.find_running(parameters)?;
+            operation.end(End::Completed, None);
+            operation.over.subscribe()
+        };
+        wait_until_over(over).await;
+        Ok(())
+    }
+
+    /// `suspend_operation`.
+    pub fn suspend(&self, parameters: &YsonMap) -> Result<(), YtError> {
+        let abort_jobs = value::flag(parameters, "abort_running_jobs", false)?;
+        let mut state = self.lock();
+        let operation = state.find_running(parameters)?;
+        operation.scheduling = Scheduling::Suspended;
+        if abort_jobs {
+            for job in &mut operation.jobs {
+                job.abort(AbortReason::UserRequest);
+            }
+        }
+        Ok(())
+    }
+
+    /// `resume_operation`.
+    pub fn resume(&self, parameters: &YsonMap) -> Result<(), YtError> {
+        let mut state = self.lock();
+        let operation = state.find_running(parameters)?;
+        if operation.scheduling == Scheduling::Active {
+            return Err(errors::invalid_state(operation.state.name()));
+        }
+        operation.scheduling = Scheduling::Active;
+        self.start_jobs(operation);
+        Ok(())
+    }
+
+    /// `update_operation_parameters`.
+    pub fn update_parameters(&self, parameters: &YsonMap) -> Result<(), YtError> {
+        let change = value::optional_map(parameters, "parameters")?;
+        parameters::apply(&mut self.lock().find_running(parameters)?.runtime, &change)
+    }
+
+    /// `abort_job`: the job runs again, as one that the system has aborted.
+    pub fn abort_job(&self, parameters: &YsonMap, user: &str) -> Result<(), YtError> {
+        let id = value::required_str(parameters, "job_id")?;
+        if value::optional_i64(parameters, "interrupt_timeout")?.unwrap_or(0) > 0 {
+            return Err(YtError::generic(
+                "Parameter /interrupt_timeout of abort_job is not supported by this server",
+            ));
+        }
+        let mut state = self.lock();
+        let mut jobs = state.operations.values_mut().flat_map(|operation| &mut operation.jobs);
+        let job = jobs.find(|job| job.id.to_string() == id && !job.state.is_final());
+        let job = job.ok_or_else(|| errors::no_such_running_job(id))?;
+        tracing::info!(job = %job.id, user, "job aborted by user request");
+        job.abort(AbortReason::UserRequest);
+        Ok(())
+    }
+}
+
+async fn wait_until_over(mut over: watch::Receiver<bool>) {
+    // If the operation itself is dropped, the server is gone, and all jobs with it.
+    let _ = over.wait_for(|over| *over).await;
+}
+
+// === impl State ===
+
+impl State {
+    /// The operation that a request names, by id or by alias.
+    fn find_id(&self, parameters: &YsonMap) -> Result<(Option<Guid>, String), YtError> {
+        if let Some(alias) = value::optional_str(parameters, "operation_alias")? {
+            let with_alias =
+                self.operations.values().filter(|operation| operation.spec.alias.as_deref() == Some(alias));
+            let newest = with_alias.max_by_key(|operation| operation.started);
+            return Ok((newest.map(|operation| operation.id), alias.to_owned()));
+        }
+        let text = value::required_str(parameters, "operation_id")?;
+        let id = text.parse::<Guid>().map_err(|error| YtError::generic(error.to_string()))?;
+        Ok((Some(id), text.to_owned()))
+    }
+
+    fn find(&self, parameters: &YsonMap) -> Result<&Operation, YtError> {
+        let (id, name) = self.find_id(parameters)?;
+        id.and_then(|id| self.operations.get(&id)).ok_or_else(|| errors::no_such_operation(&name))
+    }
+
+    /// For commands that change it: one that has ended is gone for them.
+    fn find_running(&mut self, parameters: &YsonMap) -> Result<&mut Operation, YtError> {
+        let (id, name) = self.find_id(parameters)?;
+        id.and_then(|id| self.operations.get_mut(&id))
+            .filter(|operation| !operation.state.is_final())
+            .ok_or_else(|| errors::no_such_running_operation(&name))
+    }
+
+    fn find_job(&self, parameters: &YsonMap) -> Result<(&Operation, &state::Job), YtError> {
+        let operation = self.find(parameters)?;
+        let id = value::required_str(parameters, "job_id")?;
+        let job = operation.jobs.iter().find(|job| job.id.to_string() == id);
+        Ok((operation, job.ok_or_else(|| errors::no_such_job(id, operation.id))?))
     }
 }

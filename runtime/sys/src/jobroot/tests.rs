@@ -134,7 +134,7 @@ fn kill_ends_everybody() {
         let (command, mut output) = folder.command(isolation, &script);
         let job = start(command, || {}).unwrap();
         output.read_exact(&mut [0; 6]).unwrap();
-        let killer = job.killer().unwrap();
+        let killer = job.killer();
         killer.kill();
         assert_eq!(job.wait().unwrap(), JobEnd::Killed, "{isolation:?}");
         assert_eq!(processes_with(&mark), Vec::<String>::new(), "{isolation:?}");
