@@ -1,4 +1,4 @@
-//! Who is still alive: processes that carry a test's mark.
+//! Who is alive: processes that carry a test's mark, and the inits above them.
 
 use std::fs;
 use std::path::Path;
@@ -39,15 +39,24 @@ pub fn find(scratch: &Scratch) -> Vec<Leftover> {
     found
 }
 
-/// Waits until nobody with the mark is alive.
+/// Every `tractorun-init` that has a child with the test's mark.
+pub fn inits(scratch: &Scratch) -> Vec<i32> {
+    let mut inits: Vec<i32> = find(scratch).iter().filter_map(|process| parent(process.pid)).collect();
+    inits.retain(|pid| read(Path::new(&format!("/proc/{pid}/comm"))).trim() == "tractorun-init");
+    inits.sort_unstable();
+    inits.dedup();
+    inits
+}
+
+/// Waits until nobody with the mark is alive but these.
 ///
 /// # Panics
 /// When somebody still is at the deadline.
 #[track_caller]
-pub fn wait_until_gone(scratch: &Scratch) {
+pub fn wait_until_gone_but(scratch: &Scratch, keep: &[i32]) {
     let start = Instant::now();
     loop {
-        let found = find(scratch);
+        let found = others(scratch, keep);
         if found.is_empty() {
             return;
         }
@@ -56,11 +65,22 @@ pub fn wait_until_gone(scratch: &Scratch) {
     }
 }
 
-/// Checks that nobody with the mark is alive at this moment.
+/// Checks that nobody with the mark is alive at this moment but these.
 #[track_caller]
-pub fn assert_gone(scratch: &Scratch) {
-    let found = find(scratch);
+pub fn assert_gone_but(scratch: &Scratch, keep: &[i32]) {
+    let found = others(scratch, keep);
     assert!(found.is_empty(), "still alive: {found:#?}");
+}
+
+fn others(scratch: &Scratch, keep: &[i32]) -> Vec<Leftover> {
+    let mut found = find(scratch);
+    found.retain(|process| !keep.contains(&process.pid));
+    found
+}
+
+fn parent(pid: i32) -> Option<i32> {
+    let status = read(Path::new(&format!("/proc/{pid}/status")));
+    status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
 }
 
 fn read(path: &Path) -> String {

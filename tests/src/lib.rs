@@ -12,10 +12,12 @@ pub mod binaries;
 pub mod cluster;
 pub mod launcher;
 pub mod leftovers;
+pub mod place;
 pub mod process;
 pub mod scratch;
 
 pub use cluster::Cluster;
 pub use launcher::Launcher;
+pub use place::{MESHES, Place};
 pub use process::{Finished, Running, run};
 pub use scratch::Scratch;

@@ -1,0 +1,59 @@
+"""What the scripts share: a client for the cluster in YT_PROXY, and checks that say what was found."""
+
+import contextlib
+import os
+
+import yt.wrapper as yt
+from yt.wrapper import YtClient
+
+API_VERSION = os.environ.get("API_VERSION", "v4")
+
+
+def client(**config):
+    """A client with few retries, so that a fault shows at once."""
+    return YtClient(
+        proxy=os.environ["YT_PROXY"],
+        config={
+            "api_version": API_VERSION,
+            "token": os.environ.get("YT_TOKEN"),
+            "proxy": {"retries": {"count": 2}},
+            "operation_tracker": {"poll_period": 50, "stderr_logging_level": "INFO"},
+            **config,
+        },
+    )
+
+
+def same(found, wanted):
+    """The two are equal."""
+    if found != wanted:
+        raise AssertionError(f"found {found!r}, wanted {wanted!r}")
+
+
+def holds(condition, what):
+    """The condition holds; `what` names it."""
+    if not condition:
+        raise AssertionError(what)
+
+
+@contextlib.contextmanager
+def refused(text=None, code=None):
+    """The cluster refuses what is done inside, with this text or code in its error."""
+    try:
+        yield
+    except yt.YtError as error:
+        if text is not None and text not in str(error):
+            raise AssertionError(f"no {text!r} in {error}") from error
+        if code is not None and not error.contains_code(code):
+            raise AssertionError(f"no code {code} in {error}") from error
+        return
+    raise AssertionError(f"it was not refused, wanted: {text or code}")
+
+
+def run_checks(namespace):
+    """Calls every function named check_*, in the order they are written."""
+    checks = [value for name, value in namespace.items() if name.startswith("check_")]
+    holds(checks, "a script without checks")
+    for check in checks:
+        print(check.__name__, flush=True)
+        check()
+    print("all checks passed", flush=True)

@@ -1,0 +1,121 @@
+"""Cypress: nodes, documents, attributes, links, copies."""
+
+import yt.yson as yson
+from conformance import client, holds, refused, run_checks, same
+
+yt = client()
+
+
+def check_nodes():
+    yt.create("map_node", "//tmp/nodes/deep/er", recursive=True)
+    holds(yt.exists("//tmp/nodes/deep/er"), "a node made recursively is there")
+    holds(not yt.exists("//tmp/nodes/none"), "what was not made is not there")
+    same(yt.get("//tmp/nodes/@type"), "map_node")
+    same(sorted(yt.list("//tmp/nodes")), ["deep"])
+    with refused(code=501):
+        yt.create("map_node", "//tmp/nodes/deep")
+    yt.create("map_node", "//tmp/nodes/deep", ignore_existing=True)
+    with refused(code=500):
+        yt.get("//tmp/nodes/none")
+    with refused(code=500):
+        yt.create("map_node", "//tmp/nodes/no/parent")
+
+
+def check_values():
+    values = ["text", "", "юникод", 0, -5, 2**62, 1.5, True, False, None, [1, "a", [2.0]], {"k": {"l": [None]}}]
+    for value in values:
+        yt.create("document", "//tmp/value", attributes={"value": value}, force=True)
+        same(yt.get("//tmp/value"), value)
+        yt.set("//tmp/nodes/@attribute", value)
+        same(yt.get("//tmp/nodes/@attribute"), value)
+    yt.set("//tmp/string", "a")
+    same(yt.get("//tmp/string/@type"), "string_node")
+    yt.set("//tmp/number", 5)
+    same(yt.get("//tmp/number/@type"), "int64_node")
+    yt.set("//tmp/nodes/@unsigned", yson.YsonUint64(2**63 + 1))
+    same(yt.get("//tmp/nodes/@unsigned"), 2**63 + 1)
+
+
+def check_inside_documents():
+    yt.create("document", "//tmp/document", attributes={"value": {"a": {"b": [1, 2]}}})
+    same(yt.get("//tmp/document/a/b/1"), 2)
+    yt.set("//tmp/document/a/c", "new")
+    same(yt.get("//tmp/document"), {"a": {"b": [1, 2], "c": "new"}})
+
+
+def check_attributes():
+    yt.create("map_node", "//tmp/attributes", attributes={"mine": {"x": 1}})
+    same(yt.get("//tmp/attributes/@mine/x"), 1)
+    yt.set("//tmp/attributes/@mine/y", "z")
+    same(yt.get("//tmp/attributes/@mine"), {"x": 1, "y": "z"})
+    same(yt.list("//tmp/attributes/@").count("mine"), 1)
+    yt.remove("//tmp/attributes/@mine")
+    holds(not yt.exists("//tmp/attributes/@mine"), "a removed attribute is gone")
+    with refused(code=500):
+        yt.get("//tmp/attributes/@mine")
+    with refused():
+        yt.set("//tmp/attributes/@id", "1-2-3-4")
+    node = yt.get("//tmp/attributes", attributes=["type", "absent"])
+    same(node.attributes["type"], "map_node")
+    holds("absent" not in node.attributes, "an absent attribute is left out")
+    listed = {str(name): name.attributes for name in yt.list("//tmp", attributes=["type"])}
+    same(listed["attributes"]["type"], "map_node")
+
+
+def check_ids():
+    node = yt.create("map_node", "//tmp/by_id")
+    same(yt.get(f"#{node}/@path"), "//tmp/by_id")
+    same(yt.get("//tmp/by_id/@id"), node)
+    yt.set(f"#{node}/@a", 1)
+    same(yt.get("//tmp/by_id/@a"), 1)
+
+
+def check_links():
+    yt.create("map_node", "//tmp/target")
+    yt.set("//tmp/target/@a", 7)
+    yt.link("//tmp/target", "//tmp/link")
+    same(yt.get("//tmp/link/@a"), 7)
+    same(yt.get("//tmp/link&/@type"), "link")
+    same(yt.get("//tmp/link&/@target_path"), "//tmp/target")
+    yt.remove("//tmp/link")
+    holds(yt.exists("//tmp/target"), "removing a link keeps its target")
+
+
+def check_copy_move_remove():
+    yt.create("map_node", "//tmp/from/inner", recursive=True, attributes={"kept": 1})
+    yt.copy("//tmp/from", "//tmp/copied")
+    same(yt.get("//tmp/copied/inner/@kept"), 1)
+    with refused(code=501):
+        yt.copy("//tmp/from", "//tmp/copied")
+    yt.move("//tmp/from", "//tmp/moved")
+    holds(not yt.exists("//tmp/from"), "a moved node is gone")
+    same(yt.get("//tmp/moved/inner/@kept"), 1)
+    with refused():
+        yt.remove("//tmp/moved")
+    yt.remove("//tmp/moved", recursive=True)
+    holds(not yt.exists("//tmp/moved"), "a removed node is gone")
+    yt.remove("//tmp/moved", force=True)
+    with refused(code=500):
+        yt.remove("//tmp/moved")
+
+
+def check_ypath_with_strange_names():
+    for name in ["a b", "c\\/d", "ё", "q'w"]:
+        yt.create("map_node", "//tmp/names/" + name, recursive=True)
+        holds(yt.exists("//tmp/names/" + name), name)
+    same(len(yt.list("//tmp/names")), 4)
+
+
+def check_system_tree():
+    holds("sys" in yt.list("/"), "there is //sys")
+    holds(yt.exists("//sys"), "//sys is there")
+
+
+def check_what_is_unknown_is_refused():
+    with refused():
+        yt.create("no_such_type", "//tmp/unknown")
+    with refused():
+        yt.get("no leading slashes")
+
+
+run_checks(globals())

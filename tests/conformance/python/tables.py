@@ -1,0 +1,85 @@
+"""Static tables: write, append, read; YSON and JSON; schemas."""
+
+import yt.wrapper as wrapper
+from conformance import client, holds, refused, run_checks, same
+
+yt = client()
+ROWS = [
+    {"name": "one", "number": 1, "half": 0.5, "yes": True, "nothing": None},
+    {"name": "два", "number": -(2**62), "half": 1e300, "yes": False, "nothing": None},
+    {"name": "", "number": 0, "half": -0.0, "yes": True, "nothing": {"list": [1, "a", None]}},
+]
+
+
+def check_write_and_read():
+    yt.write_table("//tmp/table", ROWS)
+    same(list(yt.read_table("//tmp/table")), ROWS)
+    same(yt.get("//tmp/table/@row_count"), 3)
+    same(yt.get("//tmp/table/@type"), "table")
+    same(yt.row_count("//tmp/table"), 3)
+
+
+def check_write_replaces_and_append_adds():
+    yt.write_table("//tmp/grows", [{"a": 1}])
+    yt.write_table("//tmp/grows", [{"a": 2}])
+    same(list(yt.read_table("//tmp/grows")), [{"a": 2}])
+    yt.write_table("<append=%true>//tmp/grows", [{"a": 3}, {"a": 4}])
+    yt.write_table(wrapper.TablePath("//tmp/grows", append=True), [{"a": 5}])
+    same([row["a"] for row in yt.read_table("//tmp/grows")], [2, 3, 4, 5])
+    yt.write_table("//tmp/grows", [])
+    same(list(yt.read_table("//tmp/grows")), [])
+
+
+def check_json():
+    rows = [{"a": 1, "text": "plain"}, {"a": 2, "text": "юникод"}]
+    yt.write_table("//tmp/json", rows, format=wrapper.JsonFormat())
+    same(list(yt.read_table("//tmp/json", format=wrapper.JsonFormat())), rows)
+    same(list(yt.read_table("//tmp/json", format="yson")), rows)
+
+
+def check_yson_formats():
+    for kind in ["binary", "text", "pretty"]:
+        yt.write_table("//tmp/yson", ROWS, format=wrapper.YsonFormat(format=kind if kind != "pretty" else "text"))
+        same(list(yt.read_table("//tmp/yson", format=wrapper.YsonFormat(format=kind))), ROWS)
+
+
+def check_many_rows():
+    rows = [{"index": index, "text": "x" * (index % 100)} for index in range(20_000)]
+    yt.write_table("//tmp/many", rows)
+    same(list(yt.read_table("//tmp/many")), rows)
+
+
+def check_row_ranges():
+    yt.write_table("//tmp/ranges", [{"a": index} for index in range(10)])
+    same([row["a"] for row in yt.read_table("//tmp/ranges[#2:#5]")], [2, 3, 4])
+    same([row["a"] for row in yt.read_table("//tmp/ranges[#8:]")], [8, 9])
+
+
+def check_in_a_transaction():
+    try:
+        with yt.Transaction():
+            yt.write_table("//tmp/dropped", [{"a": 1}])
+            same(len(list(yt.read_table("//tmp/dropped"))), 1)
+            raise KeyError
+    except KeyError:
+        pass
+    holds(not yt.exists("//tmp/dropped"), "an aborted table is gone")
+
+
+def check_schema():
+    schema = [{"name": "k", "type": "int64", "required": True}, {"name": "v", "type": "string"}]
+    yt.create("table", "//tmp/schema", attributes={"schema": schema})
+    yt.write_table("//tmp/schema", [{"k": 1, "v": "a"}, {"k": 2}])
+    same([row["k"] for row in yt.read_table("//tmp/schema")], [1, 2])
+    stored = yt.get("//tmp/schema/@schema")
+    same([column["name"] for column in stored], ["k", "v"])
+    with refused():
+        yt.write_table("//tmp/schema", [{"v": "no key"}])
+
+
+def check_missing():
+    with refused(code=500):
+        list(yt.read_table("//tmp/nowhere"))
+
+
+run_checks(globals())
