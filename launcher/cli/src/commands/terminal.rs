@@ -6,7 +6,7 @@
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -16,12 +16,9 @@ use crate::report::Report;
 /// A handle on stderr. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Terminal {
-    /// The status line; hidden in a pipe.
-    bar: ProgressBar,
     kind: Kind,
     report: Report,
-    /// In a pipe: the last status that was printed.
-    last: Arc<Mutex<String>>,
+    status: Arc<Mutex<Status>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,57 +27,57 @@ enum Kind {
     Pipe,
 }
 
+/// The status line.
+#[derive(Debug, Default)]
+struct Status {
+    /// What is drawn on a terminal now.
+    bar: Option<ProgressBar>,
+    /// What was printed last in a pipe.
+    printed: String,
+}
+
 impl Terminal {
     /// The process's stderr.
     pub fn stderr(report: Report) -> Self {
         let kind = if io::stderr().is_terminal() { Kind::Interactive } else { Kind::Pipe };
-        let target = match kind {
-            Kind::Interactive => ProgressDrawTarget::stderr(),
-            Kind::Pipe => ProgressDrawTarget::hidden(),
-        };
-        let bar = ProgressBar::with_draw_target(None, target);
-        if let Ok(style) = ProgressStyle::with_template("{msg}") {
-            bar.set_style(style);
-        }
-        Self { bar, kind, report, last: Arc::default() }
+        Self { kind, report, status: Arc::default() }
     }
 
     /// A line that stays.
     pub fn line(&self, text: impl Display) {
-        self.bar.suspend(|| self.report.note(&text.to_string()));
+        self.lock().above(|| self.report.note(&text.to_string()));
     }
 
     /// A line that stays and says that something is not as it should be.
     pub fn warning(&self, text: impl Display) {
-        self.bar.suspend(|| self.report.warning(&text.to_string()));
+        self.lock().above(|| self.report.warning(&text.to_string()));
     }
 
     /// A line, perhaps with a hint, that says what failed.
     pub fn error(&self, text: impl Display) {
-        self.bar.suspend(|| self.report.error(&text.to_string()));
+        self.lock().above(|| self.report.error(&text.to_string()));
     }
 
     /// What is going on now. `moving` is what changes all the time, such as seconds: a terminal shows it, a
     /// pipe would only be flooded.
     pub fn status(&self, text: &str, moving: &str) {
+        let mut status = self.lock();
         match self.kind {
-            Kind::Interactive => self.bar.set_message(format!("{text}{moving}")),
-            Kind::Pipe => {
-                let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-                if *last != text {
-                    text.clone_into(&mut last);
-                    drop(last);
-                    self.line(text);
-                }
+            Kind::Interactive => {
+                status.bar.get_or_insert_with(new_bar).set_message(format!("{text}{moving}"));
             }
+            Kind::Pipe if status.printed != text => {
+                text.clone_into(&mut status.printed);
+                self.report.note(text);
+            }
+            Kind::Pipe => {}
         }
     }
 
     /// Takes the status line away.
     pub fn clear(&self) {
-        if self.kind == Kind::Interactive {
-            self.bar.set_message("");
-            self.bar.suspend(|| ());
+        if let Some(bar) = self.lock().bar.take() {
+            bar.finish_and_clear();
         }
     }
 
@@ -91,13 +88,33 @@ impl Terminal {
 
     /// Bytes as they are.
     pub fn write(&self, bytes: &[u8]) {
-        // Nobody can be told that stderr is gone; the job goes on and the exit code still says how it ended.
-        self.bar.suspend(|| {
+        self.lock().above(|| {
+            // Nobody can be told that stderr is gone; the job goes on and the exit code still says how it ended.
             let mut stderr = io::stderr().lock();
             let _ = stderr.write_all(bytes);
             let _ = stderr.flush();
         });
     }
+
+    fn lock(&self) -> MutexGuard<'_, Status> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Status {
+    /// Writes above the status line.
+    fn above(&self, write: impl FnOnce()) {
+        match &self.bar {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
+}
+
+fn new_bar() -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    // The template is ours and has no mistake.
+    ProgressStyle::with_template("{wide_msg}").map_or(bar.clone(), |style| bar.with_style(style))
 }
 
 /// `1.5 MiB`.
