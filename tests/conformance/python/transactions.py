@@ -2,6 +2,8 @@
 
 import time
 
+from yt.wrapper.client import create_client_with_command_params
+
 from conformance import client, holds, refused, run_checks, same
 
 yt = client()
@@ -111,8 +113,7 @@ def check_prerequisites():
     fence = yt.start_transaction()
     dependent = yt.start_transaction(prerequisite_transaction_ids=[fence])
     yt.ping_transaction(dependent)
-    fenced = client()
-    fenced.COMMAND_PARAMS["prerequisite_transaction_ids"] = [fence]
+    fenced = create_client_with_command_params(client=yt, prerequisite_transaction_ids=[fence])
     fenced.create("map_node", "//tmp/fenced")
     yt.abort_transaction(fence)
     with refused(code=11000):
