@@ -7,6 +7,7 @@ use std::io::{self, Write};
 
 use anyhow::Context;
 use serde_json::Value;
+use tractorun_yt::ConfigError;
 
 use crate::report::{ExitStatus, Report};
 use crate::settings::{Invocation, Place, RunMode};
@@ -42,7 +43,14 @@ pub fn run(invocation: &Invocation) -> anyhow::Result<ExitStatus> {
     terminal.clear();
     // Packing that was interrupted ends by itself; nobody waits for it.
     runtime.shutdown_background();
-    result
+    // No proxy, an unreadable token: the user's environment is as much a part of the usage as the options.
+    match result {
+        Err(error) if error.is::<ConfigError>() => {
+            terminal.error(error);
+            Ok(ExitStatus::Usage)
+        }
+        result => result,
+    }
 }
 
 /// Prints a document on stdout.

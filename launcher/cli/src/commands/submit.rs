@@ -37,8 +37,9 @@ use super::interrupt::{Interrupts, Stop};
 use super::prepare;
 use super::terminal::Terminal;
 
-/// A laptop may be off the network for this long before its operation ends.
-const TRANSACTION_TIMEOUT: Duration = Duration::from_mins(2);
+/// A laptop may be off the network for this long before its operation ends; an operation outlives a launcher
+/// that was killed by as much.
+const TRANSACTION_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// While following, a silent cluster is told about after this long; the next try follows anyway.
 const FOLLOW_RETRY_BUDGET: Duration = Duration::from_secs(5);

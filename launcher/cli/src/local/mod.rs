@@ -23,7 +23,7 @@ use crate::follow::verdict;
 use crate::operation;
 use crate::pack::Cancel;
 use crate::report::ExitStatus;
-use crate::settings::{Invocation, Settings};
+use crate::settings::{Invocation, Mesh, Settings};
 
 use folder::RunFolder;
 use minicluster::Minicluster;
@@ -40,6 +40,10 @@ pub async fn run(invocation: &Invocation, terminal: &Terminal) -> anyhow::Result
     let mut interrupts = Interrupts::install().context("cannot catch signals")?;
     let init = Program::Init.find()?;
     let folder = RunFolder::create()?;
+    let Mesh { node_count, process_per_node, .. } = settings.mesh;
+    terminal.line(format_args!(
+        "running on this machine: {node_count} nodes, {process_per_node} workers on each"
+    ));
     let (cluster, config) = match start_cluster(&folder, &mut interrupts).await? {
         Ok(started) => started,
         Err(stop) => return Ok(stop.status()),
