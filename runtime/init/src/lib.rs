@@ -2,5 +2,6 @@
 
 pub mod control;
 pub mod job;
+pub mod output;
 pub mod rendezvous;
 pub mod supervisor;

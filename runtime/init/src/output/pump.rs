@@ -1,0 +1,291 @@
+//! Reading the workers' pipes.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::task::{Context, Poll};
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tractorun_sys::descriptor;
+
+use super::lines::{Splitter, Style};
+use super::sink::Sink;
+use super::tail::Tail;
+
+/// Room in each pipe, where the kernel allows it: a worker that writes a burst is not held up by us.
+const PIPE_BYTES: u32 = 1024 * 1024;
+
+/// Bytes of one read.
+const READ_BYTES: usize = 64 * 1024;
+
+/// What is read at most of one stream when its worker is dead: all that the pipe can hold. Whoever else has the
+/// pipe may go on writing, and must not hold up the report.
+const DRAIN_BYTES: usize = 2 * PIPE_BYTES as usize;
+
+/// All streams of all workers of a node.
+pub struct Pump {
+    sink: Sink,
+    streams: Vec<Stream>,
+    buffer: Box<[u8]>,
+    /// What is ready for the sink.
+    batch: Vec<u8>,
+}
+
+struct Stream {
+    /// Index of its worker.
+    worker: usize,
+    source: AsyncFd<File>,
+    splitter: Splitter,
+    /// For stderr: its last lines.
+    tail: Option<Tail>,
+    end: End,
+}
+
+/// Whether a stream has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Open,
+    Reached,
+}
+
+/// What one read gave.
+enum Progress {
+    Read(usize),
+    Nothing,
+    End,
+}
+
+// === impl Pump ===
+
+impl Pump {
+    /// A pump without streams.
+    pub fn new(sink: Sink) -> Self {
+        Self { sink, streams: Vec::new(), buffer: vec![0; READ_BYTES].into(), batch: Vec::new() }
+    }
+
+    /// Opens the pipes of a worker; returns the ends that it gets as stdout and stderr. Needs a tokio runtime.
+    pub fn open(&mut self, worker: usize, style: &Style) -> io::Result<(OwnedFd, OwnedFd)> {
+        let stdout = self.open_one(worker, style, None)?;
+        let stderr = self.open_one(worker, style, Some(Tail::default()))?;
+        Ok((stdout, stderr))
+    }
+
+    fn open_one(&mut self, worker: usize, style: &Style, tail: Option<Tail>) -> io::Result<OwnedFd> {
+        let (reader, writer) = descriptor::pipe()?;
+        // Refused where the user has many pipes already: a smaller one does too.
+        let _ = descriptor::set_pipe_size(writer.as_fd(), PIPE_BYTES);
+        let source = AsyncFd::with_interest(File::from(reader), Interest::READABLE)?;
+        self.streams.push(Stream {
+            worker,
+            source,
+            splitter: Splitter::new(style.clone()),
+            tail,
+            end: End::Open,
+        });
+        Ok(writer)
+    }
+
+    /// Passes on what is readable; pending if nothing is or the sink is full. Safe to cancel: nothing is held
+    /// between two calls that is not also in `self`.
+    pub async fn pump(&mut self) {
+        std::future::poll_fn(|context| self.poll_pump(context)).await;
+    }
+
+    fn poll_pump(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.sink.poll_room(context).is_pending() {
+            return Poll::Pending;
+        }
+        let mut did_something = false;
+        for stream in &mut self.streams {
+            if stream.end == End::Reached {
+                continue;
+            }
+            // One read each, so that a loud worker does not hold up the others.
+            while let Poll::Ready(Ok(mut guard)) = stream.source.poll_read_ready(context) {
+                match read(guard.get_inner(), &mut self.buffer) {
+                    Progress::Nothing => guard.clear_ready(),
+                    Progress::Read(count) => {
+                        stream.take(&self.buffer[..count], &mut self.batch);
+                        did_something = true;
+                        break;
+                    }
+                    Progress::End => {
+                        stream.reach_end(&mut self.batch);
+                        did_something = true;
+                        break;
+                    }
+                }
+            }
+        }
+        self.flush_batch();
+        if did_something { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Passes on all that a dead worker has left in its pipes, whoever else holds them; returns the last lines of
+    /// its stderr.
+    pub fn drain(&mut self, worker: usize) -> Vec<String> {
+        let mut last_lines = Vec::new();
+        for stream in self.streams.iter_mut().filter(|stream| stream.worker == worker) {
+            stream.drain(&mut self.buffer, &mut self.batch);
+            if let Some(tail) = &stream.tail {
+                last_lines = tail.lines();
+                last_lines.extend(stream.splitter.unfinished());
+            }
+        }
+        self.flush_batch();
+        last_lines
+    }
+
+    /// Passes on all that is left of everybody: the tree is dead.
+    pub fn finish(&mut self) {
+        for stream in &mut self.streams {
+            stream.drain(&mut self.buffer, &mut self.batch);
+            stream.reach_end(&mut self.batch);
+        }
+        self.flush_batch();
+    }
+
+    fn flush_batch(&mut self) {
+        self.sink.push(&self.batch);
+        self.batch.clear();
+        self.batch.shrink_to(2 * READ_BYTES);
+    }
+}
+
+// === impl Stream ===
+
+impl Stream {
+    fn take(&mut self, bytes: &[u8], batch: &mut Vec<u8>) {
+        let tail = &mut self.tail;
+        self.splitter.feed(bytes, batch, &mut |complete| {
+            if let Some(tail) = tail {
+                tail.push(complete);
+            }
+        });
+    }
+
+    fn reach_end(&mut self, batch: &mut Vec<u8>) {
+        self.end = End::Reached;
+        let tail = &mut self.tail;
+        self.splitter.end(batch, &mut |complete| {
+            if let Some(tail) = tail {
+                tail.push(complete);
+            }
+        });
+    }
+
+    fn drain(&mut self, buffer: &mut [u8], batch: &mut Vec<u8>) {
+        let mut left = DRAIN_BYTES;
+        while self.end == End::Open && left > 0 {
+            match read(self.source.get_ref(), buffer) {
+                Progress::Read(count) => {
+                    self.take(&buffer[..count], batch);
+                    left = left.saturating_sub(count);
+                }
+                Progress::Nothing => return,
+                Progress::End => self.reach_end(batch),
+            }
+        }
+    }
+}
+
+/// One read; an error of a pipe that is not "not now" can only be the end of it.
+fn read(mut source: &File, buffer: &mut [u8]) -> Progress {
+    loop {
+        return match source.read(buffer) {
+            Ok(0) => Progress::End,
+            Ok(count) => Progress::Read(count),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Progress::Nothing,
+            Err(_) => Progress::End,
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::output::sink::Pieces;
+
+    struct Harness {
+        pump: Pump,
+        sink: Sink,
+        shown: std::io::PipeReader,
+    }
+
+    impl Harness {
+        fn new() -> Self {
+            let (shown, target) = std::io::pipe().unwrap();
+            let sink = Sink::start(target, Pieces::Any).unwrap();
+            Self { pump: Pump::new(sink.clone()), sink, shown }
+        }
+
+        fn open(&mut self, worker: usize) -> (File, File) {
+            let style = Style::Shared { prefix: format!("[{worker}] ").into_bytes() };
+            let (stdout, stderr) = self.pump.open(worker, &style).unwrap();
+            (stdout.into(), stderr.into())
+        }
+
+        /// What has been shown; all of it fits into the pipe.
+        fn shown(&mut self, count: usize) -> String {
+            self.sink.flush(Duration::from_secs(60));
+            let mut bytes = vec![0; count];
+            self.shown.read_exact(&mut bytes).unwrap();
+            String::from_utf8(bytes).unwrap()
+        }
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn lines_are_shown_as_soon_as_they_are_written() {
+        let mut harness = Harness::new();
+        let (mut stdout, mut stderr) = harness.open(0);
+        stdout.write_all(b"one\nhalf").unwrap();
+        harness.pump.pump().await;
+        assert_eq!(harness.shown(8), "[0] one\n");
+        stderr.write_all(b"error\n").unwrap();
+        harness.pump.pump().await;
+        assert_eq!(harness.shown(10), "[0] error\n");
+        stdout.write_all(b" line\n").unwrap();
+        harness.pump.pump().await;
+        assert_eq!(harness.shown(14), "[0] half line\n");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_dead_worker_is_drained_though_somebody_else_holds_its_pipes() {
+        let mut harness = Harness::new();
+        let (mut stdout, mut stderr) = harness.open(0);
+        let _grandchild = (stdout.try_clone().unwrap(), stderr.try_clone().unwrap());
+        stdout.write_all(b"to stdout\n").unwrap();
+        stderr.write_all(b"Traceback\nboom").unwrap();
+        drop((stdout, stderr));
+        assert_eq!(harness.pump.drain(0), ["Traceback", "boom"]);
+        assert_eq!(harness.shown(28), "[0] to stdout\n[0] Traceback\n");
+        harness.pump.finish();
+        assert_eq!(harness.shown(9), "[0] boom\n");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_burst_larger_than_a_pipe_comes_out_whole() {
+        let mut harness = Harness::new();
+        let (mut stdout, stderr) = harness.open(7);
+        drop(stderr);
+        let text = "0123456789\n".repeat(500_000);
+        let expected = "[7] 0123456789\n".repeat(500_000);
+        let mut shown = harness.shown.try_clone().unwrap();
+        let writer = std::thread::spawn(move || stdout.write_all(text.as_bytes()).unwrap());
+        let reader = std::thread::spawn(move || {
+            let mut bytes = vec![0; expected.len()];
+            shown.read_exact(&mut bytes).unwrap();
+            assert!(bytes == expected.as_bytes());
+        });
+        while harness.pump.streams.iter().any(|stream| stream.end == End::Open) {
+            harness.pump.pump().await;
+        }
+        writer.join().unwrap();
+        reader.join().unwrap();
+    }
+}

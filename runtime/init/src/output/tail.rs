@@ -1,0 +1,75 @@
+//! The last lines of a stream, kept for the failure record.
+
+use std::collections::VecDeque;
+
+/// Lines kept.
+pub(super) const TAIL_LINES: usize = 50;
+
+/// Bytes kept of each: a record is read by people, and the cluster takes no large attributes.
+const LINE_BYTES: usize = 1000;
+
+/// The last lines of a stream.
+#[derive(Debug, Default)]
+pub(super) struct Tail {
+    lines: VecDeque<Vec<u8>>,
+}
+
+// === impl Tail ===
+
+impl Tail {
+    /// Takes complete lines, each with its newline.
+    pub(super) fn push(&mut self, complete: &[u8]) {
+        let complete = complete.strip_suffix(b"\n").unwrap_or(complete);
+        // Only the last ones matter, however much there is: cut them off the end.
+        let newest: Vec<&[u8]> = complete.rsplit(|byte| *byte == b'\n').take(TAIL_LINES).collect();
+        for line in newest.into_iter().rev() {
+            if self.lines.len() == TAIL_LINES {
+                self.lines.pop_front();
+            }
+            self.lines.push_back(visible(line).to_vec());
+        }
+    }
+
+    /// The lines as text, oldest first.
+    pub(super) fn lines(&self) -> Vec<String> {
+        self.lines.iter().map(|line| String::from_utf8_lossy(line).into_owned()).collect()
+    }
+}
+
+/// What a terminal would show of a line: what follows its last carriage return, and not too much of it.
+fn visible(line: &[u8]) -> &[u8] {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let line = line.rsplit(|byte| *byte == b'\r').next().unwrap_or(line);
+    &line[..line.len().min(LINE_BYTES)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_fifty_lines_are_kept_oldest_first() {
+        let mut tail = Tail::default();
+        let text: String = (0..120).map(|number| format!("line {number}\n")).collect();
+        let (early, late) = text.split_at(text.find("line 100").unwrap());
+        tail.push(early.as_bytes());
+        tail.push(late.as_bytes());
+        let lines = tail.lines();
+        assert_eq!(lines.len(), TAIL_LINES);
+        assert_eq!((lines[0].as_str(), lines[49].as_str()), ("line 70", "line 119"));
+    }
+
+    #[test]
+    fn progress_bars_are_kept_as_they_look() {
+        let mut tail = Tail::default();
+        tail.push(b"\r 10%\r 99%\nwindows\r\n\n\xff\n");
+        assert_eq!(tail.lines(), [" 99%", "windows", "", "\u{fffd}"]);
+    }
+
+    #[test]
+    fn long_lines_are_cut() {
+        let mut tail = Tail::default();
+        tail.push(&[b'x'; 5000]);
+        assert_eq!(tail.lines()[0].len(), LINE_BYTES);
+    }
+}
