@@ -211,10 +211,11 @@ impl Run<'_> {
         // The request is on its way: only its answer tells what there is to abort. A second signal gives up
         // on it, and the operation ends with the transaction.
         let answer = tokio::time::timeout(INTERRUPTED_START, starting);
-        if let Ok(Ok(Ok(operation_id))) = self.interrupts.guard(answer).await {
-            self.abort(&self.followed(operation_id)).await;
+        match self.interrupts.guard(answer).await {
+            Ok(Ok(Ok(operation_id))) => self.undo(&self.followed(operation_id)).await,
+            Ok(_) => self.abort_transaction().await,
+            Err(_) => {}
         }
-        self.abort_transaction().await;
         Ok(Err(stop))
     }
 
@@ -251,27 +252,31 @@ impl Run<'_> {
         };
         match self.interrupts.guard(watch).await {
             Ok(Ok(end)) => {
-                let status = verdict::report(&followed, end).await;
-                if let Some(transaction) = self.transaction.take() {
-                    // Nothing depends on it any more; a lost one is no news either.
-                    let _ = transaction.commit().await;
-                }
-                Ok(status)
+                let transaction = self.transaction.take();
+                let conclude = async {
+                    let status = verdict::report(&followed, end).await;
+                    if let Some(transaction) = transaction {
+                        // Nothing depends on it any more; a lost one is no news either.
+                        let _ = transaction.commit().await;
+                    }
+                    status
+                };
+                Ok(self.interrupts.guard(conclude).await.unwrap_or_else(Stop::status))
             }
             Ok(Err(error)) => {
                 self.abort_transaction().await;
                 Err(error).with_context(|| format!("cannot follow operation {}", followed.operation_id))
             }
             Err(stop) => {
-                self.abort(&followed).await;
-                self.abort_transaction().await;
+                self.undo(&followed).await;
                 Ok(stop.status())
             }
         }
     }
 
-    /// Aborts the operation and waits until it is over; a second signal ends the waiting.
-    async fn abort(&mut self, followed: &Followed) {
+    /// Aborts the operation and waits until it is over. A second signal leaves at once: without pings the
+    /// transaction ends soon, whatever the cluster has heard.
+    async fn undo(&mut self, followed: &Followed) {
         let operation_id = &followed.operation_id;
         self.terminal.clear();
         self.terminal.line(format_args!("aborting operation {operation_id}; Ctrl-C again leaves at once"));
@@ -284,8 +289,10 @@ impl Run<'_> {
                 let what = "it may take a moment until its jobs are gone";
                 self.terminal
                     .warning(format_args!("left operation {operation_id} while it is aborted: {what}"));
+                return;
             }
         }
+        self.abort_transaction().await;
     }
 
     async fn abort_transaction(&mut self) {
