@@ -123,6 +123,11 @@ impl RunFolder {
 }
 
 impl NodeFolder {
+    #[cfg(test)]
+    pub(super) fn at(path: PathBuf) -> Self {
+        Self { path }
+    }
+
     /// The node's working directory.
     pub(super) fn sandbox(&self) -> PathBuf {
         self.path.join("sandbox")

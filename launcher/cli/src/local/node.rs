@@ -260,4 +260,47 @@ mod tests {
         assert!(!is_of_a_job("YT_PROXY".as_ref()));
         assert!(!is_of_a_job("PATH".as_ref()));
     }
+
+    /// A stand-in for init: a shell script.
+    fn start_script(script: &str) -> (tempfile::TempDir, NodeFolder, Nodes) {
+        use std::os::unix::fs::PermissionsExt;
+
+        let temporary = tempfile::tempdir().unwrap();
+        let folder = NodeFolder::at(temporary.path().join("node-0"));
+        std::fs::create_dir_all(folder.sandbox()).unwrap();
+        let init = temporary.path().join("init");
+        std::fs::write(&init, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&init, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let environment = JobEnvironment {
+            operation_id: "1-2-3-4",
+            node_rank: 0,
+            ports: &[],
+            token: None,
+            working_directory: None,
+            task: Vec::new(),
+        };
+        let terminal = Terminal::stderr(crate::report::Report::new(crate::report::Colour::Off));
+        let mut nodes = Nodes::new();
+        nodes.push(Node::start(&init, &folder, &environment, terminal).unwrap());
+        (temporary, folder, nodes)
+    }
+
+    #[tokio::test]
+    async fn a_node_ends_with_its_lifeline_and_its_words_are_kept() {
+        let (_temporary, folder, mut nodes) = start_script("pwd >&2; cat; printf bye >&2; exit 5");
+        nodes.close_lifelines();
+        assert_eq!(nodes.wait().await, [5]);
+        let sandbox = folder.sandbox().canonicalize().unwrap();
+        let log = std::fs::read_to_string(folder.stderr_log()).unwrap();
+        assert_eq!(log, format!("{}\nbye\n", sandbox.display()));
+        // A wait that was begun again after a signal finds the same.
+        assert_eq!(nodes.wait().await, [5]);
+    }
+
+    #[tokio::test]
+    async fn a_node_that_does_not_stop_can_be_killed() {
+        let (_temporary, _folder, mut nodes) = start_script("exec sleep 1000");
+        nodes.kill().await;
+        assert_eq!(nodes.wait().await, [137]);
+    }
 }
