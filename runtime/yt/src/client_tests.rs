@@ -169,7 +169,7 @@ async fn a_failing_cluster_is_given_up_when_the_budget_is_spent() {
         Server::start(|before, _| if before == 0 { Answer::yson("{value=1}") } else { Answer::Cut }).await;
     let mut config = server.config();
     config.first_contact_budget = Duration::from_hours(1);
-    config.retry_budget = Duration::from_millis(50);
+    config.retry_budget = Duration::from_millis(500);
     let client = Client::new(config).unwrap();
     client.get("//x").await.unwrap();
     let error = client.get("//x").await.unwrap_err();

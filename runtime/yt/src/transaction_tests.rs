@@ -8,7 +8,7 @@ use crate::transaction::{LostReason, TransactionId, TransactionOptions};
 use crate::value::{ValueExt, int};
 
 /// Short enough for a test, long enough for a slow machine to get several pings through.
-const TIMEOUT: Duration = Duration::from_millis(600);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 fn options() -> TransactionOptions {
     TransactionOptions { timeout: TIMEOUT, title: Some("a title".to_owned()), parent: None }
@@ -28,7 +28,7 @@ async fn it_is_pinged_and_committed() {
     let client = server.client().with_prerequisite(&TransactionId::new("9-9-9-9"));
     let transaction = client.start_transaction(options()).await.unwrap();
     let start = &server.requests("start_transaction")[0];
-    assert_eq!(start.parameters.get("timeout"), Some(&int(600)));
+    assert_eq!(start.parameters.get("timeout"), Some(&int(2000)));
     assert_eq!(start.parameters.get("attributes").unwrap()["title"].as_str(), Some("a title"));
     assert_eq!(transaction.id().as_str(), "1-2-10001-4");
 

@@ -49,23 +49,30 @@ impl Client {
                 TransactionOptions { timeout: TRANSACTION_TIMEOUT, title: Some(title.clone()), parent: None };
             let transaction = self.start_transaction(options).await?;
             let proxy = transport.heavy_proxy().await;
-            let error = match self.write_once(&proxy, &call, content, &transaction).await {
+            let (error, held) = match self.write_once(&proxy, &call, content, &transaction).await {
+                Err(error) => (error, Some(transaction)),
                 Ok(()) => match transaction.commit().await {
                     Ok(()) => return Ok(()),
                     // It expired under us: what it held is gone, and the next try is the first again.
                     Err(Error::Yt(error)) if error.code == codes::NO_SUCH_TRANSACTION => {
                         let cause = error.to_string();
-                        TryError::Transport { kind: TransportKind::Broken, cause }
+                        (TryError::Transport { kind: TransportKind::Broken, cause }, None)
                     }
                     Err(error) => return Err(error),
                 },
-                Err(error) => {
-                    transaction.abort_once().await;
-                    error
-                }
             };
             transport.blame(&proxy, &error);
-            attempts.failed(transport, &proxy, error).await?;
+            match (attempts.failed(transport, &proxy, error).await, held) {
+                (Ok(_), None) => {}
+                // What the next try wants to lock must be free.
+                (Ok(_), Some(transaction)) => transaction.abort().await?,
+                (Err(error), held) => {
+                    if let Some(transaction) = held {
+                        transaction.abort_once().await;
+                    }
+                    return Err(error);
+                }
+            }
         }
     }
 
