@@ -31,19 +31,10 @@ fn local_files_and_folders_arrive(place: &Place) {
             "--bind-local",
             &json!({ "source": scratch.text("source/folder"), "destination": "data" }).to_string(),
         ])
-        .args(sandbox_relative(script))
+        .bash(script)
         .run();
     finished.assert_code(0);
     assert_eq!(scratch.wait_for_file("said"), "one\ntwo\ntool runs\ndeep/er/two.txt\nempty is there\n");
-}
-
-/// The script in the sandbox, wherever workers start.
-fn sandbox_relative(script: &str) -> [String; 3] {
-    [
-        "/bin/bash".into(),
-        "-c".into(),
-        format!(r#"cd "$(dirname "$TRACTO_CONFIG")"; until [ -e job-spec.json ]; do cd ..; done; {script}"#),
-    ]
 }
 
 fn local_libraries_can_be_imported(place: &Place) {
@@ -130,7 +121,7 @@ fn cypress_files_map_nodes_and_links_arrive() {
             .args(["--bind-cypress", "//tmp/data/link:by-link"])
             .args(["--bind-cypress", "//tmp/data/folder_link:by-folder-link"])
             .args(["--bind-cypress", &tool.to_string()])
-            .args(sandbox_relative(script))
+            .bash(script)
             .run();
         finished.assert_code(0);
         // What is no file inside a map node is left out, and said.

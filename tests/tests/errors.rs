@@ -8,7 +8,7 @@ use tractorun_tests::{Cluster, Finished, Launcher, Place, Scratch, binaries, run
 /// Wrong usage: code 2, nothing was touched.
 #[track_caller]
 fn assert_usage(finished: &Finished, texts: &[&str]) {
-    finished.assert_code(2).assert_stderr("error: ");
+    finished.assert_code(2).assert_stderr("tractorun: ");
     for text in texts {
         finished.assert_stderr(text);
     }
@@ -162,7 +162,7 @@ fn what_comes_later_is_refused_and_not_ignored() {
             finished.assert_stderr("127.0.0.1:1");
             continue;
         }
-        assert_usage(&finished, &[option, "not in this release"]);
+        assert_usage(&finished, &[option, "is not supported by tractorun"]);
     }
 }
 

@@ -96,7 +96,7 @@ fn dry_run_shows_no_token() {
     let finished = Launcher::new(&scratch)
         .env("YT_PROXY", "http://127.0.0.1:1")
         .env("YT_TOKEN", TOKEN)
-        .args(["--docker-image", "i:1", "--dry-run", "true"])
+        .args(["--docker-image", "i:1", "--dry-run", "date"])
         .run();
     finished.assert_code(0).assert_stdout("operation_spec");
     assert!(!finished.output().contains(TOKEN), "the dry run shows the token");
