@@ -1,7 +1,15 @@
 //! PID 1 of a distributed training job: rendezvous, supervision, logs.
+//!
+//! Two ways to run ([`cli`]): as a node of a job, or as the init of any container ([`driver::run_plain`]). In a
+//! job, [`job`] makes everything ready and [`rendezvous`] finds the other nodes; [`supervisor`] decides what
+//! happens from then on, told by [`driver`], which does it; [`output`] carries what the workers write, and
+//! [`control`] what the nodes say to each other.
 
+pub mod cli;
 pub mod control;
+pub mod driver;
 pub mod job;
+pub mod logging;
 pub mod output;
 pub mod rendezvous;
 pub mod supervisor;

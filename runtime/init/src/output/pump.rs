@@ -1,12 +1,13 @@
 //! Reading the workers' pipes.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use nix::errno::Errno;
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::unix::pipe;
 use tractorun_sys::descriptor;
 
 use super::lines::{Splitter, Style};
@@ -35,7 +36,7 @@ pub struct Pump {
 struct Stream {
     /// Index of its worker.
     worker: usize,
-    source: AsyncFd<File>,
+    source: pipe::Receiver,
     splitter: Splitter,
     /// For stderr: its last lines.
     tail: Option<Tail>,
@@ -47,13 +48,6 @@ struct Stream {
 enum End {
     Open,
     Reached,
-}
-
-/// What one read gave.
-enum Progress {
-    Read(usize),
-    Nothing,
-    End,
 }
 
 // === impl Pump ===
@@ -75,7 +69,7 @@ impl Pump {
         let (reader, writer) = descriptor::pipe()?;
         // Refused where the user has many pipes already: a smaller one does too.
         let _ = descriptor::set_pipe_size(writer.as_fd(), PIPE_BYTES);
-        let source = AsyncFd::with_interest(File::from(reader), Interest::READABLE)?;
+        let source = pipe::Receiver::from_owned_fd(reader)?;
         self.streams.push(Stream {
             worker,
             source,
@@ -102,21 +96,16 @@ impl Pump {
                 continue;
             }
             // One read each, so that a loud worker does not hold up the others.
-            while let Poll::Ready(Ok(mut guard)) = stream.source.poll_read_ready(context) {
-                match read(guard.get_inner(), &mut self.buffer) {
-                    Progress::Nothing => guard.clear_ready(),
-                    Progress::Read(count) => {
-                        stream.take(&self.buffer[..count], &mut self.batch);
-                        did_something = true;
-                        break;
-                    }
-                    Progress::End => {
-                        stream.reach_end(&mut self.batch);
-                        did_something = true;
-                        break;
-                    }
+            let mut read = ReadBuf::new(&mut self.buffer);
+            match Pin::new(&mut stream.source).poll_read(context, &mut read) {
+                Poll::Pending => continue,
+                Poll::Ready(Ok(())) if !read.filled().is_empty() => {
+                    stream.take(read.filled(), &mut self.batch);
                 }
+                // Nothing read, or an error of a pipe, which can only mean its end.
+                Poll::Ready(_) => stream.reach_end(&mut self.batch),
             }
+            did_something = true;
         }
         self.flush_batch();
         if did_something { Poll::Ready(()) } else { Poll::Pending }
@@ -175,37 +164,27 @@ impl Stream {
         });
     }
 
+    /// Reads until the pipe is empty. Past tokio, which would say "nothing there" until its reactor has looked.
     fn drain(&mut self, buffer: &mut [u8], batch: &mut Vec<u8>) {
         let mut left = DRAIN_BYTES;
         while self.end == End::Open && left > 0 {
-            match read(self.source.get_ref(), buffer) {
-                Progress::Read(count) => {
+            match nix::unistd::read(self.source.as_fd(), buffer) {
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return,
+                Ok(0) | Err(_) => self.reach_end(batch),
+                Ok(count) => {
                     self.take(&buffer[..count], batch);
                     left = left.saturating_sub(count);
                 }
-                Progress::Nothing => return,
-                Progress::End => self.reach_end(batch),
             }
         }
     }
 }
 
-/// One read; an error of a pipe that is not "not now" can only be the end of it.
-fn read(mut source: &File, buffer: &mut [u8]) -> Progress {
-    loop {
-        return match source.read(buffer) {
-            Ok(0) => Progress::End,
-            Ok(count) => Progress::Read(count),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Progress::Nothing,
-            Err(_) => Progress::End,
-        };
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::fs::File;
+    use std::io::{Read, Write};
     use std::time::Duration;
 
     use super::*;
@@ -232,7 +211,7 @@ mod tests {
 
         /// What has been shown; all of it fits into the pipe.
         fn shown(&mut self, count: usize) -> String {
-            self.sink.flush(Duration::from_secs(60));
+            self.sink.flush(Duration::from_mins(1));
             let mut bytes = vec![0; count];
             self.shown.read_exact(&mut bytes).unwrap();
             String::from_utf8(bytes).unwrap()

@@ -229,7 +229,7 @@ mod tests {
         sink.flush(Duration::ZERO);
         let mut read = vec![0; pushed];
         reader.read_exact(&mut read).unwrap();
-        sink.flush(Duration::from_secs(60));
+        sink.flush(Duration::from_mins(1));
         assert!(sink.poll_room(&mut context).is_ready());
     }
 
@@ -238,9 +238,9 @@ mod tests {
         let (sink, reader) = piped(Pieces::Any);
         drop(reader);
         sink.push(b"into the void\n");
-        sink.flush(Duration::from_secs(60));
+        sink.flush(Duration::from_mins(1));
         sink.push(b"again\n");
-        sink.flush(Duration::from_secs(60));
+        sink.flush(Duration::from_mins(1));
     }
 
     #[test]
@@ -259,7 +259,7 @@ mod tests {
         let sink = Sink::start(Writes(Arc::clone(&writes)), Pieces::PipeAtoms).unwrap();
         let text = ["short\n".repeat(1000), "long".repeat(3000), "\nend".to_owned()].concat();
         sink.push(text.as_bytes());
-        sink.flush(Duration::from_secs(60));
+        sink.flush(Duration::from_mins(1));
         let writes = writes.lock().unwrap();
         assert_eq!(writes.concat(), text.as_bytes());
         let (last, others) = writes.split_last().unwrap();

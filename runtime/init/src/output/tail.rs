@@ -50,7 +50,7 @@ mod tests {
     #[test]
     fn the_last_fifty_lines_are_kept_oldest_first() {
         let mut tail = Tail::default();
-        let text: String = (0..120).map(|number| format!("line {number}\n")).collect();
+        let text = (0..120).fold(String::new(), |text, number| text + &format!("line {number}\n"));
         let (early, late) = text.split_at(text.find("line 100").unwrap());
         tail.push(early.as_bytes());
         tail.push(late.as_bytes());

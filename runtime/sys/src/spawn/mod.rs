@@ -92,7 +92,7 @@ pub enum Step {
 
 /// Why a program could not be started.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot start `{}`: {}", .program.display(), self.describe())]
+#[error("cannot start {}", self.reason())]
 pub struct SpawnError {
     /// The program as it was asked for.
     pub program: OsString,
@@ -223,6 +223,11 @@ impl SpawnError {
             working_directory: command.working_directory.clone(),
             searched: by_name.then(|| prepare::search_path(command)),
         }
+    }
+
+    /// Which program and why, without "cannot start".
+    pub fn reason(&self) -> String {
+        format!("`{}`: {}", self.program.display(), self.describe())
     }
 
     /// The step and its cause in words.

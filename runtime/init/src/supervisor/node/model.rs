@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 
 /// Something the world does by itself.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 enum Happening {
     /// The nth living process ends.
     Exit(usize, u8),

@@ -1,0 +1,228 @@
+//! The command line. By hand: four options do not need a library that is larger than they are.
+
+use std::ffi::{OsStr, OsString};
+
+use tractorun_contract::env;
+
+use crate::driver::PlainCommand;
+use crate::job::Environment;
+use crate::supervisor::Target;
+
+/// What is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Invocation {
+    /// Be one node of a job.
+    Job,
+    /// Be the init of one program.
+    Plain(PlainCommand),
+    /// Print the help.
+    Help,
+    /// Print the version.
+    Version,
+}
+
+/// Why the command line was not understood.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UsageError {
+    /// An option that does not exist.
+    #[error("unknown option `{0}`{near}\nhint: tractorun-init --help", near = near_text(.0))]
+    UnknownOption(String),
+    /// A word where `--` must be.
+    #[error("unexpected argument `{0}`\nhint: the command comes after `--`: tractorun-init -- {0}")]
+    UnexpectedArgument(String),
+    /// `--` without a command.
+    #[error("no command after `--`\nhint: tractorun-init -- COMMAND [ARGUMENT]...")]
+    NoCommand,
+    /// Arguments besides a job spec.
+    #[error(
+        "in a job (`{spec}` is set) there are no arguments, found `{0}`\nhint: the command is in the job spec",
+        spec = env::JOB_SPEC
+    )]
+    ArgumentInJob(String),
+    /// Neither a command nor a job spec.
+    #[error(
+        "nothing to do: no command, and `{}` is not set\n\
+         hint: tractorun-init -- COMMAND [ARGUMENT]...; see tractorun-init --help",
+        env::JOB_SPEC
+    )]
+    NothingToDo,
+}
+
+/// All options.
+const OPTIONS: [&str; 6] = ["--help", "--version", "--group", "-h", "-V", "-g"];
+
+/// What `--help` prints.
+pub const HELP: &str = "\
+tractorun-init: the first process of a container
+
+Usage:
+  tractorun-init [-g] -- COMMAND [ARGUMENT]...
+  TRACTORUN_JOB_SPEC=FILE tractorun-init
+  tractorun-init --help | --version
+
+As the init of a container (an image's ENTRYPOINT) it runs COMMAND with its own streams and environment, hands
+every signal on to it, reaps orphans, and exits with COMMAND's exit code. What COMMAND leaves behind gets
+SIGTERM and, a second later, SIGKILL.
+
+With TRACTORUN_JOB_SPEC it is one node of a distributed job: it finds the other nodes, starts the workers,
+carries their output, and stops everything on all nodes when one of them fails. The launcher, tractorun, starts
+it so.
+
+Options:
+  -g, --group    hand signals on to COMMAND's process group instead of COMMAND alone
+  -h, --help     print this
+  -V, --version  print the version
+
+Environment:
+  TRACTORUN_JOB_SPEC   path of the job spec, a JSON document
+  TRACTORUN_LOG_LEVEL  error, warn, info, debug or trace; default: info in a job, warn else
+  TRACTORUN_LIFELINE   `stdin`: in a job, stop in order when standard input ends
+
+Exit codes:
+  0        COMMAND, or every worker of the job, exited with 0
+  1-125    exit code of COMMAND, or of the first worker that failed
+  126      COMMAND could not be executed
+  127      COMMAND was not found
+  128 + n  COMMAND, or the first worker that failed, was killed by signal n; or init was stopped by it
+  64       bad usage, job spec, environment or bind
+  70       a fault of tractorun-init itself
+  201      the other nodes were not found in time
+  203      a node of the job was lost
+";
+
+/// Understands the arguments (without the program's name).
+pub fn parse(
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: &Environment,
+) -> Result<Invocation, UsageError> {
+    let mut target = Target::Process;
+    let mut arguments = arguments.into_iter();
+    let in_job = environment.get(env::JOB_SPEC).is_some_and(|path| !path.is_empty());
+    let mut first = None;
+    while let Some(argument) = arguments.next() {
+        first.get_or_insert_with(|| argument.clone());
+        match argument.to_str() {
+            Some("--help" | "-h") => return Ok(Invocation::Help),
+            Some("--version" | "-V") => return Ok(Invocation::Version),
+            Some("--group" | "-g") => target = Target::Group,
+            Some("--") => {
+                // An image may have been given this entrypoint and its job a spec: the words on the command line
+                // are nearer.
+                let command: Vec<OsString> = arguments.collect();
+                if command.is_empty() {
+                    return Err(UsageError::NoCommand);
+                }
+                return Ok(Invocation::Plain(PlainCommand { command, target }));
+            }
+            _ if in_job => break,
+            _ if looks_like_option(&argument) => return Err(UsageError::UnknownOption(lossy(&argument))),
+            _ => return Err(UsageError::UnexpectedArgument(lossy(&argument))),
+        }
+    }
+    match first {
+        Some(first) if in_job => Err(UsageError::ArgumentInJob(lossy(&first))),
+        None if in_job => Ok(Invocation::Job),
+        _ => Err(UsageError::NothingToDo),
+    }
+}
+
+fn looks_like_option(argument: &OsStr) -> bool {
+    argument.as_encoded_bytes().starts_with(b"-")
+}
+
+fn lossy(argument: &OsStr) -> String {
+    argument.to_string_lossy().into_owned()
+}
+
+/// `, did you mean ...` where an option is near enough.
+fn near_text(unknown: &str) -> String {
+    let nearest = OPTIONS
+        .into_iter()
+        .filter(|option| option.starts_with("--"))
+        .map(|option| (distance(unknown, option), option))
+        .min();
+    match nearest {
+        Some((distance, option)) if distance <= 3 => format!(", did you mean `{option}`?"),
+        _ => String::new(),
+    }
+}
+
+/// Number of single letters to insert, remove or replace.
+fn distance(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.chars().collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (i, letter) in left.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, other) in right.iter().enumerate() {
+            let replaced = diagonal + usize::from(letter != *other);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[right.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(arguments: &[&str], spec: Option<&str>) -> Result<Invocation, String> {
+        let environment = spec.map(|path| (env::JOB_SPEC, path)).into_iter().collect();
+        parse(arguments.iter().map(OsString::from), &environment).map_err(|error| error.to_string())
+    }
+
+    fn plain(command: &[&str], target: Target) -> Invocation {
+        Invocation::Plain(PlainCommand { command: command.iter().map(OsString::from).collect(), target })
+    }
+
+    #[test]
+    fn everything_after_the_dashes_is_the_command() {
+        assert_eq!(
+            parsed(&["--", "sh", "-c", "--help"], None),
+            Ok(plain(&["sh", "-c", "--help"], Target::Process))
+        );
+        assert_eq!(parsed(&["-g", "--", "--"], None), Ok(plain(&["--"], Target::Group)));
+        // The command line is nearer than the environment.
+        assert_eq!(parsed(&["--", "sh"], Some("spec")), Ok(plain(&["sh"], Target::Process)));
+    }
+
+    #[test]
+    fn a_job_has_no_arguments() {
+        assert_eq!(parsed(&[], Some("spec.json")), Ok(Invocation::Job));
+        assert_eq!(parsed(&["--version"], Some("spec.json")), Ok(Invocation::Version));
+        assert_eq!(
+            parsed(&["sh"], Some("spec.json")),
+            Err("in a job (`TRACTORUN_JOB_SPEC` is set) there are no arguments, found `sh`\n\
+                 hint: the command is in the job spec"
+                .into())
+        );
+        assert!(parsed(&["-g"], Some("spec.json")).is_err());
+    }
+
+    #[test]
+    fn errors_name_what_is_wrong_and_what_to_do() {
+        let error = |arguments: &[&str]| parsed(arguments, None).unwrap_err();
+        assert_eq!(
+            error(&["--vresion"]),
+            "unknown option `--vresion`, did you mean `--version`?\nhint: tractorun-init --help"
+        );
+        assert_eq!(error(&["--frobnicate"]), "unknown option `--frobnicate`\nhint: tractorun-init --help");
+        assert_eq!(
+            error(&["python3", "x.py"]),
+            "unexpected argument `python3`\nhint: the command comes after `--`: tractorun-init -- python3"
+        );
+        assert_eq!(error(&["--"]), "no command after `--`\nhint: tractorun-init -- COMMAND [ARGUMENT]...");
+        let nothing = "nothing to do: no command, and `TRACTORUN_JOB_SPEC` is not set\n\
+                       hint: tractorun-init -- COMMAND [ARGUMENT]...; see tractorun-init --help";
+        assert_eq!(error(&[]), nothing);
+        assert_eq!(error(&["-g"]), nothing);
+    }
+
+    #[test]
+    fn distances() {
+        assert_eq!(distance("", "abc"), 3);
+        assert_eq!(distance("kitten", "sitting"), 3);
+        assert_eq!(distance("--help", "--help"), 0);
+    }
+}

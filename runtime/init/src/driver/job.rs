@@ -1,0 +1,242 @@
+//! Job mode: start-up, then one node (and on node 0 the leader) to its end.
+
+use std::io;
+use std::pin::pin;
+use std::time::Duration;
+
+use tracing::{debug, error, info};
+use tractorun_contract::exit::{ExitReason as ContractExit, InitExit};
+use tractorun_contract::topology::Topology;
+use tractorun_sys::pid::Role;
+use tractorun_sys::reap::{Reaped, reap_any};
+use tractorun_sys::spawn::{Command, Session, Stdio};
+use tractorun_sys::{Signal, tree};
+
+use super::signals::Signals;
+use super::timers::Timers;
+use super::{Clock, Driver, Leadership, Lifeline, Starter, say_error};
+use crate::job::{self, Environment, JobPlan, Prefix, StartUpError, Started};
+use crate::output::{Pump, Sink, Style};
+use crate::rendezvous::Membership;
+use crate::supervisor::{Conclusion, Identity, Leader, Mode, Node, Setup};
+
+/// How long the end of the control channel and of the transaction may take: nobody depends on it any more.
+const CLOSE_LIMIT: Duration = Duration::from_secs(3);
+
+/// Runs this node of the job; returns init's exit code.
+pub async fn run_job(environment: &Environment, lifeline: Lifeline, clock: Clock, sink: Sink) -> u8 {
+    let mut signals = match Signals::take_all() {
+        Ok(signals) => signals,
+        Err(error) => {
+            error!("cannot take signals: {error}");
+            return InitExit::Internal.code();
+        }
+    };
+    if let Err(error) = adopt_orphans() {
+        error!("cannot become a subreaper: {error}");
+        return InitExit::Internal.code();
+    }
+    info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "started");
+    let mut lifeline = lifeline;
+    let started = match start_up(environment, &mut signals, &mut lifeline).await {
+        StartUp::Done(started) => *started,
+        StartUp::Failed(error) => {
+            say_error(&error.to_string());
+            return error.exit_code();
+        }
+        StartUp::Stopped(signal) => {
+            let code = ContractExit::Signal(signal.number()).code();
+            error!("stopped by {signal} before the workers were started; exit code {code}");
+            return code;
+        }
+    };
+    run_started(started, signals, lifeline, clock, sink).await
+}
+
+/// Not PID 1: descendants whose parent ends become our children, so that none is lost from sight.
+pub(super) fn adopt_orphans() -> io::Result<()> {
+    match Role::current() {
+        Role::Init => Ok(()),
+        Role::Ordinary => tree::become_subreaper(),
+    }
+}
+
+/// How start-up ended.
+enum StartUp {
+    Done(Box<Started>),
+    Failed(StartUpError),
+    Stopped(Signal),
+}
+
+/// Start-up raced against whoever wants to stop it; orphans are reaped meanwhile.
+async fn start_up(environment: &Environment, signals: &mut Signals, lifeline: &mut Lifeline) -> StartUp {
+    let mut start_up = pin!(job::start_up(environment));
+    loop {
+        tokio::select! {
+            biased;
+            signals = signals.next() => match signals {
+                Ok(signals) => {
+                    for signal in signals {
+                        match signal {
+                            Signal::TERM | Signal::INT => return StartUp::Stopped(signal),
+                            Signal::CHLD => reap_orphans(),
+                            other => debug!("{other} has nobody to go to yet"),
+                        }
+                    }
+                }
+                Err(error) => error!("cannot read signals: {error}"),
+            },
+            () = lifeline.end() => return StartUp::Stopped(Signal::TERM),
+            result = &mut start_up => return match result {
+                Ok(started) => StartUp::Done(Box::new(started)),
+                Err(error) => StartUp::Failed(error),
+            },
+        }
+    }
+}
+
+/// Before the workers there is nobody whose end could matter.
+fn reap_orphans() {
+    while let Ok(Reaped::Child(pid, _)) = reap_any() {
+        debug!("reaped orphan {pid}");
+    }
+}
+
+async fn run_started(started: Started, signals: Signals, lifeline: Lifeline, clock: Clock, sink: Sink) -> u8 {
+    let Started { plan, membership } = started;
+    let Membership { incarnation, topology, link, hub, closer } = membership;
+    let nodes = identities(&topology, plan.workers.len());
+    info!("incarnation {incarnation} with {} nodes, this is node {}", nodes.len(), plan.node_rank);
+
+    let own = Identity { node_rank: plan.node_rank, host: plan.host.clone(), job_id: plan.job_id.clone() };
+    let leader = nodes.first().cloned().unwrap_or_else(|| own.clone());
+    let setup = Setup {
+        mode: Mode::Job { own, leader },
+        ranks: plan.workers.iter().map(|worker| worker.rank).collect(),
+        grace_period: plan.grace_period,
+    };
+    let leadership =
+        hub.map(|hub| Leadership { leader: Leader::new(nodes, plan.grace_period, clock.now()), hub });
+    let mut driver = Driver {
+        clock,
+        node: Node::new(setup),
+        starter: Box::new(WorkerStarter { plan }),
+        pump: Pump::new(sink),
+        signals,
+        lifeline,
+        timers: Timers::new(),
+        link: Some(link),
+        leadership,
+        conclusion: None,
+    };
+    let conclusion = driver.run().await;
+    driver.pump.finish();
+    closer.close(CLOSE_LIMIT).await;
+    say_conclusion(&conclusion, clock);
+    conclusion.code
+}
+
+/// The last line: what a person needs to know, at once.
+fn say_conclusion(conclusion: &Conclusion, clock: Clock) {
+    let Conclusion { code, verdict } = conclusion;
+    match verdict {
+        Some(failure) => error!("job failed: {failure}; exit code {code}"),
+        None if *code == 0 => info!("job succeeded after {:.1} s", clock.now().as_secs_f64()),
+        None => error!("job failed; exit code {code}"),
+    }
+}
+
+/// The nodes of a topology, by rank, as reports name them.
+fn identities(topology: &Topology, workers_per_node: usize) -> Vec<Identity> {
+    let firsts = topology.workers.iter().step_by(workers_per_node.max(1));
+    (0..)
+        .zip(firsts)
+        .map(|(node_rank, worker)| Identity {
+            node_rank,
+            host: worker
+                .address
+                .rsplit_once(':')
+                .map_or(worker.address.as_str(), |(host, _)| host)
+                .to_owned(),
+            job_id: worker.job_id.clone(),
+        })
+        .collect()
+}
+
+/// Starts the workers of a plan.
+struct WorkerStarter {
+    plan: JobPlan,
+}
+
+impl Starter for WorkerStarter {
+    fn command(&mut self, worker: usize, pump: &mut Pump) -> io::Result<Command> {
+        let style = self.style(worker);
+        let worker_plan = &self.plan.workers[worker];
+        let (stdout, stderr) = pump.open(worker, &style)?;
+        let (program, args) = worker_plan
+            .command
+            .split_first()
+            .map_or_else(Default::default, |(program, args)| (program.clone(), args.to_vec()));
+        Ok(Command {
+            program,
+            args,
+            environment: worker_plan.environment.clone(),
+            working_directory: Some(worker_plan.working_directory.clone()),
+            stdin: Stdio::Null,
+            stdout: Stdio::Fd(stdout),
+            stderr: Stdio::Fd(stderr),
+            session: Session::New,
+            parent_death_signal: parent_death_signal(),
+        })
+    }
+}
+
+impl WorkerStarter {
+    fn style(&self, worker: usize) -> Style {
+        match self.plan.prefix {
+            Prefix::Rank => {
+                Style::Shared { prefix: format!("[{}] ", self.plan.workers[worker].rank).into_bytes() }
+            }
+            Prefix::None if self.plan.workers.len() > 1 => Style::Shared { prefix: Vec::new() },
+            Prefix::None => Style::Sole,
+        }
+    }
+}
+
+/// If PID 1 ends the kernel kills all others anyway. Spawning happens on the main thread, which lives as long as
+/// init, as the parent-death signal needs it.
+pub(super) fn parent_death_signal() -> Option<Signal> {
+    match Role::current() {
+        Role::Init => None,
+        Role::Ordinary => Some(Signal::KILL),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tractorun_contract::topology::WorkerAddress;
+
+    use super::*;
+
+    #[test]
+    fn nodes_are_named_by_the_address_of_their_first_worker() {
+        let worker =
+            |address: &str, job_id: &str| WorkerAddress { address: address.into(), job_id: job_id.into() };
+        let topology = Topology {
+            workers: vec![
+                worker("a:1", "j0"),
+                worker("a:2", "j0"),
+                worker("[::1]:1", "j1"),
+                worker("[::1]:2", "j1"),
+            ],
+            master_host: "a".into(),
+            master_port: 1,
+        };
+        let identity = |node_rank, host: &str, job_id: &str| Identity {
+            node_rank,
+            host: host.into(),
+            job_id: job_id.into(),
+        };
+        assert_eq!(identities(&topology, 2), [identity(0, "a", "j0"), identity(1, "[::1]", "j1")]);
+    }
+}

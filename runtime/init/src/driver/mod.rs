@@ -1,0 +1,295 @@
+//! The driver: the one loop that waits, and that does what the supervisor core decides.
+//!
+//! Owns everything that touches the world: signals, the one reaper, timers, the ends of the control channel, the
+//! pump, the spawning. Decides nothing: every event goes to [`Node::step`] or [`Leader::step`], every action
+//! comes from there. Nothing else in this process calls `waitpid`.
+
+mod clock;
+mod job;
+mod lifeline;
+mod plain;
+mod signals;
+mod timers;
+
+use std::io;
+
+use tracing::{debug, error, info, warn};
+use tractorun_contract::exit::ExitReason as ContractExit;
+use tractorun_sys::reap::{Reaped, reap_any};
+use tractorun_sys::spawn::{Command, spawn};
+use tractorun_sys::{ExitReason, Pid, Signal, signal, tree};
+
+use self::signals::Signals;
+use self::timers::Timers;
+use crate::control::{Hub, HubEvent, Link, LinkEvent};
+use crate::output::Pump;
+use crate::supervisor::{
+    Action, Announcement, Conclusion, Event, Leader, LeaderAction, LeaderEvent, Node, Target, Timer,
+};
+
+pub use clock::Clock;
+pub use job::run_job;
+pub use lifeline::Lifeline;
+pub use plain::{PlainCommand, run_plain};
+
+/// Everything a running node consists of.
+struct Driver {
+    clock: Clock,
+    node: Node,
+    starter: Box<dyn Starter>,
+    pump: Pump,
+    signals: Signals,
+    lifeline: Lifeline,
+    timers: Timers<AnyTimer>,
+    link: Option<Link>,
+    leadership: Option<Leadership>,
+    conclusion: Option<Conclusion>,
+}
+
+/// What node 0 has besides.
+struct Leadership {
+    leader: Leader,
+    hub: Hub,
+}
+
+/// How a worker is started.
+trait Starter {
+    /// The command of this worker, its streams open.
+    fn command(&mut self, worker: usize, pump: &mut Pump) -> io::Result<Command>;
+}
+
+/// Timers of the node and of the leader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AnyTimer {
+    Node(Timer),
+    Leader,
+}
+
+/// What the loop waits for.
+enum Input {
+    Signals(io::Result<Vec<Signal>>),
+    Timer(AnyTimer),
+    Link(Option<LinkEvent>),
+    Hub(Option<HubEvent>),
+    Lifeline,
+    Pumped,
+}
+
+// === impl Driver ===
+
+impl Driver {
+    /// Runs the node to its end.
+    async fn run(&mut self) -> Conclusion {
+        self.feed(Event::Begun);
+        loop {
+            if let Some(conclusion) = self.conclusion.take() {
+                return conclusion;
+            }
+            // In this order, since what is first in the list wins when several are ready: children that ended
+            // are causes, messages from others may be effects of the same, output only follows.
+            let input = tokio::select! {
+                biased;
+                signals = self.signals.next() => Input::Signals(signals),
+                timer = self.timers.next() => Input::Timer(timer),
+                event = next_of(self.link.as_mut().map(|link| &mut link.inbox)) => Input::Link(event),
+                event = next_of(self.leadership.as_mut().map(|own| &mut own.hub.events)) => Input::Hub(event),
+                () = self.lifeline.end() => Input::Lifeline,
+                () = self.pump.pump() => Input::Pumped,
+            };
+            self.take(input);
+        }
+    }
+
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Signals(Ok(signals)) => {
+                for signal in signals {
+                    if signal == Signal::CHLD {
+                        self.reap();
+                    } else {
+                        self.feed(Event::SignalReceived(signal));
+                    }
+                }
+            }
+            // The self-pipe cannot break while its writing end lives in the same process.
+            Input::Signals(Err(error)) => error!("cannot read signals: {error}"),
+            Input::Timer(AnyTimer::Node(timer)) => self.feed(Event::TimerFired(timer)),
+            Input::Timer(AnyTimer::Leader) => self.feed_leader(LeaderEvent::TimerFired),
+            Input::Link(Some(LinkEvent::Message(message))) => self.feed(Event::Told(message)),
+            Input::Link(Some(LinkEvent::Lost { reason })) => self.on_link_lost(reason),
+            Input::Link(None) => self.on_link_lost("the control channel's task is gone".to_owned()),
+            Input::Hub(Some(HubEvent::Message { node_rank, message })) => {
+                self.feed_leader(LeaderEvent::Told { node_rank, message });
+            }
+            Input::Hub(Some(HubEvent::Lost { node_rank, reason })) => {
+                self.feed_leader(LeaderEvent::Lost { node_rank, reason });
+            }
+            Input::Hub(Some(HubEvent::FailurePublished)) => self.feed_leader(LeaderEvent::FailurePublished),
+            // The node's own link tells the same.
+            Input::Hub(None) => self.leadership = None,
+            Input::Lifeline => self.feed(Event::LifelineEnded),
+            Input::Pumped => {}
+        }
+    }
+
+    fn on_link_lost(&mut self, reason: String) {
+        self.link = None;
+        self.feed(Event::LinkLost { reason });
+    }
+
+    /// Gives the node an event and does what it wants.
+    fn feed(&mut self, event: Event) {
+        if self.conclusion.is_some() {
+            return;
+        }
+        debug!(?event);
+        let mut actions = Vec::new();
+        self.node.step(self.clock.now(), event, &mut actions);
+        for action in actions {
+            debug!(?action);
+            self.perform(action);
+        }
+    }
+
+    fn feed_leader(&mut self, event: LeaderEvent) {
+        let Some(leadership) = &mut self.leadership else { return };
+        debug!(?event, "leader");
+        let mut actions = Vec::new();
+        leadership.leader.step(self.clock.now(), event, &mut actions);
+        for action in actions {
+            debug!(?action, "leader");
+            match action {
+                LeaderAction::StartTimer { after } => self.timers.start(AnyTimer::Leader, after),
+                // If the hub is gone so is our own link, which ends the node.
+                LeaderAction::Command(command) => drop(leadership.hub.commands.send(command)),
+            }
+        }
+    }
+
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::Spawn { worker } => {
+                let answer = self.spawn(worker);
+                self.feed(answer);
+            }
+            Action::Signal { pid, target, signal } => {
+                let result = match target {
+                    Target::Process => signal::send(pid, signal),
+                    Target::Group => signal::send_group(pid, signal),
+                };
+                if let Err(error) = result {
+                    debug!("cannot send {signal} to {pid}: {error}");
+                }
+            }
+            Action::SignalTree(signal) => self.signal_tree(signal),
+            Action::KillTree => {
+                if let Err(error) = tree::kill_descendants() {
+                    debug!("cannot see the process tree: {error}");
+                    self.signal_groups(Signal::KILL);
+                }
+            }
+            Action::LookAtTree => self.reap(),
+            Action::StartTimer { timer, after } => self.timers.start(AnyTimer::Node(timer), after),
+            Action::Tell(message) => {
+                if let Some(link) = &self.link {
+                    // If nobody takes it the link is lost, which comes as an event.
+                    let _ = link.outbox.send(message);
+                }
+            }
+            Action::Announce(announcement) => self.announce(&announcement),
+            Action::Exit(conclusion) => self.conclusion = Some(conclusion),
+        }
+    }
+
+    fn spawn(&mut self, worker: usize) -> Event {
+        let command = match self.starter.command(worker, &mut self.pump) {
+            Ok(command) => command,
+            Err(error) => {
+                let reason = format!("cannot open its pipes: {error}");
+                return Event::SpawnFailed { worker, reason, exit_code: 126 };
+            }
+        };
+        match spawn(&command) {
+            Ok(pid) => Event::Spawned { worker, pid },
+            Err(error) => {
+                say_error(&error.to_string());
+                if let Some(hint) = error.hint() {
+                    say_error(&format!("hint: {hint}"));
+                }
+                Event::SpawnFailed { worker, reason: error.reason(), exit_code: error.exit_code() }
+            }
+        }
+    }
+
+    /// The one reaper: takes every child that has ended.
+    fn reap(&mut self) {
+        loop {
+            match reap_any() {
+                Ok(Reaped::Child(pid, reason)) => {
+                    let stderr_tail = match self.worker_of(pid) {
+                        Some(worker) => self.pump.drain(worker),
+                        None => Vec::new(),
+                    };
+                    self.feed(Event::ChildExited { pid, reason: to_contract(reason), stderr_tail });
+                }
+                Ok(Reaped::NoneEnded) => return,
+                Ok(Reaped::NoChildren) => return self.feed(Event::TreeEmpty),
+                Err(error) => return error!("cannot reap: {error}"),
+            }
+        }
+    }
+
+    fn worker_of(&self, pid: Pid) -> Option<usize> {
+        self.node.running().find(|(_, running)| *running == pid).map(|(worker, _)| worker)
+    }
+
+    fn signal_tree(&self, signal: Signal) {
+        if let Err(error) = tree::signal_descendants(signal) {
+            // No `/proc`, or one of another namespace: reach whom we know.
+            debug!("cannot see the process tree: {error}");
+            self.signal_groups(signal);
+        }
+    }
+
+    fn signal_groups(&self, signal: Signal) {
+        for (_, pid) in self.node.running() {
+            // Who is gone by now is no matter.
+            let _ = signal::send_group(pid, signal);
+        }
+    }
+
+    fn announce(&self, announcement: &Announcement) {
+        match announcement {
+            Announcement::WorkersStarted => {
+                let count = self.node.running().count();
+                let seconds = format_args!("{:.3}", self.clock.now().as_secs_f64());
+                info!(count, %seconds, "workers started");
+            }
+            Announcement::Stopping(failure) => warn!("stopping all workers: {failure}"),
+            Announcement::GaveUp => error!("some processes outlive SIGKILL; leaving them to the kernel"),
+        }
+    }
+}
+
+/// The next of a channel that may not be there.
+async fn next_of<T>(channel: Option<&mut tokio::sync::mpsc::UnboundedReceiver<T>>) -> Option<T> {
+    match channel {
+        Some(channel) => channel.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The kernel's word in the contract's terms.
+fn to_contract(reason: ExitReason) -> ContractExit {
+    match reason {
+        ExitReason::Code(code) => ContractExit::Code(code),
+        ExitReason::Signal(signal) => ContractExit::Signal(signal.number()),
+    }
+}
+
+/// Logs an error that may have several lines, such as one with a hint, line by line.
+pub(crate) fn say_error(text: &str) {
+    for line in text.lines() {
+        error!("{line}");
+    }
+}

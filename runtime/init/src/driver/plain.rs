@@ -1,0 +1,85 @@
+//! Plain-init mode: one program, inherited streams, every signal handed on.
+
+use std::ffi::OsString;
+use std::io;
+use std::time::Duration;
+
+use tracing::error;
+use tractorun_contract::exit::InitExit;
+use tractorun_sys::spawn::{Command, Session, Stdio};
+
+use super::job::{adopt_orphans, parent_death_signal};
+use super::signals::Signals;
+use super::timers::Timers;
+use super::{Clock, Driver, Lifeline, Starter};
+use crate::job::Environment;
+use crate::output::{Pump, Sink};
+use crate::supervisor::{Mode, Node, Setup, Target};
+
+/// What the program has left behind gets SIGTERM and this long before SIGKILL: the container is over, and whoever
+/// waits for it should not wait for a daemon.
+const GRACE_PERIOD: Duration = Duration::from_secs(1);
+
+/// The program to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlainCommand {
+    /// The program and its arguments.
+    pub command: Vec<OsString>,
+    /// Whether signals go to it alone, as tini does it, or to its group (`-g`).
+    pub target: Target,
+}
+
+/// Runs the program; returns init's exit code: the program's own, 128 + n for signal n, 126 or 127.
+pub async fn run_plain(command: PlainCommand, environment: &Environment, clock: Clock, sink: Sink) -> u8 {
+    let signals = match Signals::take_all() {
+        Ok(signals) => signals,
+        Err(error) => {
+            error!("cannot take signals: {error}");
+            return InitExit::Internal.code();
+        }
+    };
+    if let Err(error) = adopt_orphans() {
+        error!("cannot become a subreaper: {error}");
+        return InitExit::Internal.code();
+    }
+    let PlainCommand { command, target } = command;
+    let setup = Setup { mode: Mode::Plain { target }, ranks: vec![0], grace_period: GRACE_PERIOD };
+    let environment = environment.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let mut driver = Driver {
+        clock,
+        node: Node::new(setup),
+        starter: Box::new(ProgramStarter { command, environment }),
+        pump: Pump::new(sink),
+        signals,
+        lifeline: Lifeline::none(),
+        timers: Timers::new(),
+        link: None,
+        leadership: None,
+        conclusion: None,
+    };
+    driver.run().await.code
+}
+
+/// Starts the program with init's own streams and environment.
+struct ProgramStarter {
+    command: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
+}
+
+impl Starter for ProgramStarter {
+    fn command(&mut self, _worker: usize, _pump: &mut Pump) -> io::Result<Command> {
+        let mut words = self.command.iter().cloned();
+        Ok(Command {
+            program: words.next().unwrap_or_default(),
+            args: words.collect(),
+            environment: self.environment.clone(),
+            working_directory: None,
+            stdin: Stdio::Inherit,
+            stdout: Stdio::Inherit,
+            stderr: Stdio::Inherit,
+            // Its own group, so that Ctrl-C in a terminal reaches it and not us both.
+            session: Session::ForegroundGroup,
+            parent_death_signal: parent_death_signal(),
+        })
+    }
+}
