@@ -134,7 +134,7 @@ async fn handshake(
             return None;
         }
     };
-    if !key.matches(&join.join_key) {
+    if !key.matches(&join.key) {
         warn!("refused a join from {peer} as node {}: wrong join key", join.node_rank);
         refuse(stream, "wrong join key".into(), Retry::Later).await;
         return None;

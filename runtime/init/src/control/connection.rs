@@ -145,7 +145,7 @@ mod tests {
         (client.unwrap(), server.unwrap().0)
     }
 
-    const LONG: Duration = Duration::from_secs(60);
+    const LONG: Duration = Duration::from_mins(1);
 
     #[tokio::test]
     async fn what_was_sent_before_closing_arrives_and_both_sides_end() {
@@ -211,7 +211,7 @@ mod tests {
         tokio::select! {
             end = &mut node_run => panic!("node: {end}"),
             end = &mut leader_run => panic!("leader: {end}"),
-            () = tokio::time::sleep(Duration::from_secs(86_400)) => {}
+            () = tokio::time::sleep(Duration::from_hours(24)) => {}
         }
         drop(keep_leader);
         let (node_end, leader_end) = tokio::join!(

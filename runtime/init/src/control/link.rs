@@ -20,10 +20,13 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum JoinRefused {
     /// The leader answered and said no.
-    #[error("the leader refused: {reason}")]
+    #[error("refused: {reason}")]
     Refused { reason: String, retry: Retry },
+    /// There is no connection.
+    #[error("{0}")]
+    NoConnection(String),
     /// The answer did not come.
-    #[error("the leader did not answer: {0}")]
+    #[error("no answer to the join: {0}")]
     NoAnswer(String),
 }
 

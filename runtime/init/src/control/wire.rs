@@ -47,7 +47,7 @@ pub(crate) struct Join {
     /// Must be [`PROTOCOL`].
     pub(crate) protocol: u32,
     /// The key that the leader published.
-    pub(crate) join_key: JoinKey,
+    pub(crate) key: JoinKey,
     /// The incarnation the node wants to join.
     pub(crate) incarnation: u32,
     /// Its rank.
@@ -253,7 +253,7 @@ mod tests {
     fn join() -> Join {
         Join {
             protocol: PROTOCOL,
-            join_key: JoinKey::new("k"),
+            key: JoinKey::new("k"),
             incarnation: 3,
             node_rank: 1,
             job_id: "1-2-3-4".into(),
@@ -307,6 +307,6 @@ mod tests {
             assert!(!key.matches(&JoinKey::new(other)), "{other}");
         }
         assert!(!key.matches(&JoinKey::random()));
-        assert!(!format!("{:?}", Join { join_key: key.clone(), ..join() }).contains(key.expose()));
+        assert!(!format!("{:?}", Join { key: key.clone(), ..join() }).contains(key.expose()));
     }
 }

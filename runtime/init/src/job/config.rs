@@ -40,6 +40,7 @@ pub(super) struct Config {
     pub(super) sandbox: PathBuf,
     pub(super) command: Vec<OsString>,
     pub(super) env: Vec<EnvVar>,
+    #[expect(clippy::struct_field_names, reason = "the user knows it by this name")]
     pub(super) user_config: Option<Map<String, Value>>,
     pub(super) binds: Vec<Bind>,
     pub(super) libs: Vec<Lib>,

@@ -27,7 +27,6 @@ const OMP_NUM_THREADS: &str = "OMP_NUM_THREADS";
 const ROLE: &str = "default";
 
 /// What is the same for all workers of a node.
-#[derive(Debug)]
 pub(super) struct NodeContext<'a> {
     pub(super) config: &'a Config,
     pub(super) inherited: &'a Environment,

@@ -8,6 +8,7 @@ mod unpack;
 mod worker_config;
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,8 +33,9 @@ use worker_config::WorkerConfig;
 /// Folder of ours inside the sandbox.
 const OWN_FOLDER: &str = ".tractorun";
 
-/// A snapshot of the process environment, so that nothing below `main` reads the global one.
-#[derive(Debug, Clone, Default)]
+/// A snapshot of the process environment, so that nothing below `main` reads the global one. `Debug` shows
+/// names only: values may be secret.
+#[derive(Clone, Default)]
 pub struct Environment {
     variables: Vec<(OsString, OsString)>,
 }
@@ -66,8 +68,8 @@ pub struct JobPlan {
     pub sandbox: PathBuf,
 }
 
-/// One process to spawn.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One process to spawn. `Debug` shows the names of its variables only: values may be secret.
+#[derive(Clone, PartialEq, Eq)]
 pub struct WorkerPlan {
     /// Global rank.
     pub rank: u32,
@@ -262,6 +264,27 @@ impl<N: Into<OsString>, V: Into<OsString>> FromIterator<(N, V)> for Environment 
     }
 }
 
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter().map(|(name, _)| name)).finish()
+    }
+}
+
+// === impl WorkerPlan ===
+
+impl fmt::Debug for WorkerPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rank, local_rank, command, environment, working_directory } = self;
+        f.debug_struct("WorkerPlan")
+            .field("rank", rank)
+            .field("local_rank", local_rank)
+            .field("command", command)
+            .field("environment", &environment.iter().map(|(name, _)| name).collect::<Vec<_>>())
+            .field("working_directory", working_directory)
+            .finish()
+    }
+}
+
 // === impl StartUpError ===
 
 impl StartUpError {
@@ -279,3 +302,6 @@ impl StartUpError {
         exit.code()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -40,6 +40,7 @@ struct Mesh {
 }
 
 #[derive(Debug, Serialize)]
+#[expect(clippy::struct_field_names, reason = "these are the names that Python code reads")]
 struct TrainingDir {
     base_path: String,
     primary_lock_path: String,

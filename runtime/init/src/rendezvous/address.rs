@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use tracing::debug;
 
 /// A name server that needs longer is none.
-const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Writes `host:port`, with brackets around an IPv6 address.
 pub(crate) fn endpoint(host: &str, port: u16) -> String {

@@ -26,7 +26,7 @@ use crate::control::wire::JoinKey;
 
 /// A leader cut off from the cluster for longer than this loses the run; a leader that was killed keeps its
 /// successor waiting for as long.
-const FENCE_TIMEOUT: Duration = Duration::from_secs(60);
+const FENCE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The notice board under one `yt_path`.
 #[derive(Debug, Clone)]
@@ -213,9 +213,10 @@ impl From<Error> for BoardError {
         let text = error.to_string();
         match error {
             Error::Credentials { .. } => Self::Credentials(text),
-            Error::Transport { kind: TransportKind::Untrusted, .. } => Self::Refused(text),
+            Error::Transport { kind: TransportKind::Untrusted, .. }
+            | Error::Yt(_)
+            | Error::LockTimedOut { .. } => Self::Refused(text),
             Error::Transport { .. } => Self::Unreachable(text),
-            Error::Yt(_) | Error::LockTimedOut { .. } => Self::Refused(text),
             Error::Protocol { .. } | Error::LocalFile { .. } | Error::BadInput { .. } => Self::Strange(text),
         }
     }

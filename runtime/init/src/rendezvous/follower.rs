@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout, timeout_at};
-use tracing::{debug, info};
+use tracing::info;
 use tractorun_contract::topology::Topology;
 
 use super::address::{endpoint, resolve};
@@ -135,19 +135,63 @@ impl Follower<'_> {
         self.join(incarnation, &control).await
     }
 
+    /// Tries the leader's addresses until one leads to it.
     async fn join(
         &mut self,
         incarnation: u32,
         control: &ControlEndpoint,
     ) -> Result<Attempt, RendezvousError> {
-        let (stream, reached_by) = match dial(control).await {
-            Ok(reached) => reached,
-            Err(tried) => return Ok(Attempt::Again(State::LeaderUnreachable(tried))),
+        let mut tried = Vec::new();
+        for host in &control.addresses {
+            let named = host.parse::<IpAddr>().is_err();
+            let addresses = match resolve(host).await {
+                Ok(addresses) => addresses,
+                Err(error) => {
+                    tried.push((endpoint(host, control.port), error));
+                    continue;
+                }
+            };
+            for address in addresses {
+                let way = if named { ReachedBy::Name(address) } else { ReachedBy::Address(address) };
+                match self.join_at(incarnation, control, way).await {
+                    Ok(joined) => {
+                        info!("joined the leader of incarnation {incarnation} at {address}");
+                        self.state = State::Waiting;
+                        return wait_for_all(incarnation, joined).await;
+                    }
+                    Err(JoinRefused::Refused { reason, retry: Retry::Never }) => {
+                        return Err(RendezvousError::Refused { reason });
+                    }
+                    // Somebody else may have that name or address here.
+                    Err(error) => {
+                        let at = endpoint(&address.to_string(), control.port);
+                        tried.push((if named { format!("{host} at {at}") } else { at }, error.to_string()));
+                    }
+                }
+            }
+        }
+        Ok(Attempt::Again(State::LeaderUnreachable(tried)))
+    }
+
+    async fn join_at(
+        &mut self,
+        incarnation: u32,
+        control: &ControlEndpoint,
+        reached_by: ReachedBy,
+    ) -> Result<Joined, JoinRefused> {
+        let connecting = TcpStream::connect((reached_by.address(), control.port));
+        let stream = match timeout(CONNECT_TIMEOUT, connecting).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return Err(JoinRefused::NoConnection(error.to_string())),
+            Err(_) => {
+                let text = format!("no connection within {} s", CONNECT_TIMEOUT.as_secs());
+                return Err(JoinRefused::NoConnection(text));
+            }
         };
         let settings = self.settings;
         let join = Join {
             protocol: PROTOCOL,
-            join_key: control.join_key.clone(),
+            key: control.join_key.clone(),
             incarnation,
             node_rank: settings.node_rank,
             job_id: settings.job_id.clone(),
@@ -155,17 +199,7 @@ impl Follower<'_> {
             ports: settings.ports.iter().copied().take(settings.mesh.process_per_node as usize).collect(),
             reached_by,
         };
-        let signal = self.close.subscribe();
-        let joined = match link::join(stream, &join, settings.heartbeat, signal, &mut self.tasks).await {
-            Ok(joined) => joined,
-            Err(JoinRefused::Refused { reason, retry: Retry::Never }) => {
-                return Err(RendezvousError::Refused { reason });
-            }
-            Err(error) => return Ok(Attempt::Again(State::Refused(error.to_string()))),
-        };
-        info!("joined the leader of incarnation {incarnation}");
-        self.state = State::Waiting;
-        wait_for_all(incarnation, joined).await
+        link::join(stream, &join, settings.heartbeat, self.close.subscribe(), &mut self.tasks).await
     }
 }
 
@@ -191,35 +225,6 @@ fn unless_fatal(error: BoardError) -> Result<Attempt, RendezvousError> {
         BoardError::Unreachable(text) => Ok(Attempt::Again(State::BoardUnreachable(text))),
         error => Err(error.into()),
     }
-}
-
-/// Connects to the first address that answers; else says why each one did not.
-async fn dial(control: &ControlEndpoint) -> Result<(TcpStream, ReachedBy), Vec<(String, String)>> {
-    let mut tried = Vec::new();
-    for host in &control.addresses {
-        let named = host.parse::<IpAddr>().is_err();
-        let addresses = match resolve(host).await {
-            Ok(addresses) => addresses,
-            Err(error) => {
-                tried.push((endpoint(host, control.port), error));
-                continue;
-            }
-        };
-        for address in addresses {
-            let error = match timeout(CONNECT_TIMEOUT, TcpStream::connect((address, control.port))).await {
-                Ok(Ok(stream)) => {
-                    debug!("reached the leader as {host} at {address}");
-                    let way = if named { ReachedBy::Name(address) } else { ReachedBy::Address(address) };
-                    return Ok((stream, way));
-                }
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()),
-            };
-            let at = endpoint(&address.to_string(), control.port);
-            tried.push((if named { format!("{host} at {at}") } else { at }, error));
-        }
-    }
-    Err(tried)
 }
 
 // === impl Backoff ===

@@ -75,8 +75,7 @@ impl Gathering {
 
     /// Counts a node in. A second join of a node replaces its first.
     pub(super) fn join(&mut self, join: Join) -> Joined {
-        let Join { protocol: _, join_key: _, incarnation: _, node_rank, job_id, host, ports, reached_by } =
-            join;
+        let Join { protocol: _, key: _, incarnation: _, node_rank, job_id, host, ports, reached_by } = join;
         let member = Member { host, job_id, ports, reached_by: Some(reached_by) };
         match self.members.insert(node_rank, member) {
             None => Joined::New,
@@ -175,7 +174,7 @@ mod tests {
         let port = 7000 + u16::try_from(node_rank).unwrap() * 10;
         Join {
             protocol: PROTOCOL,
-            join_key: JoinKey::new(""),
+            key: JoinKey::new(""),
             incarnation: 0,
             node_rank,
             job_id: format!("job{node_rank}"),
@@ -265,7 +264,9 @@ mod tests {
             (&[1, 9], "1, 4-6, 9"),
             (&[2, 3, 7, 8], "1-9"),
         ] {
-            leaves.iter().for_each(|rank| gathering.leave(*rank));
+            for rank in leaves {
+                gathering.leave(*rank);
+            }
             assert_eq!(gathering.missing(), expected);
         }
         assert_eq!(gathering.count(), 1);

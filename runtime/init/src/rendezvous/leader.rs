@@ -124,8 +124,10 @@ impl<D: Desk> Lead<'_, D> {
         let desk = Arc::clone(&self.desk);
         self.unless_lost(desk.open(self.incarnation, &notice)).await??;
         info!("leading incarnation {}", self.incarnation);
-        let gathering = self.gather().await?;
-        let topology = gathering.topology(&leader_name(self.settings).await);
+        // A name server that does not answer must not hold up the start after the last node has come.
+        let settings = self.settings;
+        let (gathering, name) = tokio::join!(self.gather(), leader_name(settings));
+        let topology = gathering?.topology(&name);
         self.unless_lost(desk.publish_topology(self.incarnation, &topology)).await??;
         Ok(topology)
     }
@@ -219,12 +221,16 @@ impl<D: Desk> Lead<'_, D> {
             elapsed_seconds: 0.0,
             stderr_tail: Vec::new(),
         };
-        let publish = Arc::clone(&self.desk).publish_failure(self.incarnation, failure);
-        let (published, _) =
-            tokio::join!(timeout(PUBLISH_TIMEOUT, publish), timeout(PUBLISH_TIMEOUT, self.peers.close()));
-        if let Ok(Err(error)) = published {
-            warn!("cannot write the failure record: {error}");
-        }
+        let publish = async {
+            // Without the notice there is no place for it, without the leadership no right to write it.
+            if let RendezvousError::TimedOut { .. } = error
+                && let Err(error) = Arc::clone(&self.desk).publish_failure(self.incarnation, failure).await
+            {
+                warn!("cannot write the failure record: {error}");
+            }
+        };
+        // Who does not listen is not waited for.
+        let _ = tokio::join!(timeout(PUBLISH_TIMEOUT, publish), timeout(PUBLISH_TIMEOUT, self.peers.close()));
         give_back(&self.desk, error).await
     }
 }

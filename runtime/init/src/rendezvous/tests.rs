@@ -15,11 +15,11 @@ use tractorun_contract::topology::Topology;
 use super::board::{BoardError, ControlEndpoint, Desk, Notice, NoticeBoard};
 use super::{Closer, Membership, RendezvousError, Settings, join};
 use crate::control::hub::BoxFuture;
-use crate::control::wire::{Join, JoinKey, MAX_FRAME_BYTES, PROTOCOL, ReachedBy, ToNode};
+use crate::control::wire::{Join, JoinKey, MAX_FRAME_BYTES, PROTOCOL, ReachedBy, Retry, ToNode};
 use crate::control::wire::{read_frame, write_frame};
 use crate::control::{HubCommand, HubEvent, LeaderMessage, LinkEvent, NodeMessage, Recipients};
 
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 const OPERATION: &str = "1-2-3-4";
 
 /// A notice board in memory. Clones are the same board.
@@ -175,7 +175,7 @@ async fn introduce(endpoint: &ControlEndpoint, change: impl FnOnce(&mut Join)) -
     let mut stream = TcpStream::connect(("127.0.0.1", endpoint.port)).await.unwrap();
     let mut join = Join {
         protocol: PROTOCOL,
-        join_key: endpoint.join_key.clone(),
+        key: endpoint.join_key.clone(),
         incarnation: 0,
         node_rank: 1,
         job_id: "made-up".into(),
@@ -272,7 +272,7 @@ async fn a_wrong_key_a_wrong_incarnation_and_a_late_join_are_refused() {
         ToNode::Refused { reason, .. } => reason,
         other => panic!("{other:?}"),
     };
-    assert_eq!(refusal(|join| join.join_key = JoinKey::new("guess")).await, "wrong join key");
+    assert_eq!(refusal(|join| join.key = JoinKey::new("guess")).await, "wrong join key");
     assert_eq!(refusal(|join| join.incarnation = 5).await, "this is not incarnation 5");
     assert_eq!(refusal(|join| join.node_rank = 2).await, "node rank 2: expected one from 1 to 1");
     assert_eq!(refusal(|join| join.protocol = 9).await, "protocol 9, expected 1");
@@ -327,25 +327,29 @@ async fn a_restarted_node_replaces_its_first_join() {
 #[tokio::test]
 async fn the_leader_names_who_is_missing_and_tells_who_waits() {
     let board = MemoryBoard::new();
-    let soon = Duration::from_millis(700);
-    let mut leader = leader_settings(4);
-    leader.patience = soon;
-    leader.deadline = Instant::now() + soon;
-    let leader = start(&board, leader);
-    let follower = start(&board, settings(4, 2));
+    let leader = start(&board, Settings { heartbeat: LONG * 10, ..leader_settings(4) });
+    let (mut node, answer) = introduce(&board.endpoint().await, |join| join.node_rank = 2).await;
+    assert_eq!(answer, ToNode::Joined);
+    // From here on time passes as soon as everybody waits for it.
+    tokio::time::pause();
+    let refusal = loop {
+        match read_frame::<ToNode>(&mut node, MAX_FRAME_BYTES).await.unwrap() {
+            ToNode::Message(LeaderMessage::Heartbeat) => {}
+            other => break other,
+        }
+    };
+    let what = "rendezvous timed out after 60 s: 2 of 4 nodes joined, missing: 1, 3";
+    assert_eq!(refusal, ToNode::Refused { reason: what.into(), retry: Retry::Never });
+    drop(node);
     let error = leader.await.unwrap().unwrap_err();
     assert_eq!(
         error.to_string(),
-        "rendezvous timed out after 0.7 s: 2 of 4 nodes joined, missing: 1, 3\n\
-         hint: look at the other jobs of the operation: those of the missing nodes did not start, or cannot \
-         reach the leader"
+        format!(
+            "{what}\nhint: look at the other jobs of the operation: those of the missing nodes did not start, \
+             or cannot reach the leader"
+        )
     );
     assert_eq!(error.exit().code(), 201);
-    assert_eq!(
-        follower.await.unwrap().unwrap_err().to_string(),
-        "rendezvous failed: the leader refused this node: rendezvous timed out after 0.7 s: \
-         2 of 4 nodes joined, missing: 1, 3"
-    );
     board.with(|state| {
         assert_eq!(state.failures.len(), 1);
         assert_eq!(state.failures[0].1.exit_code, 201);
@@ -363,28 +367,42 @@ async fn a_follower_names_every_address_it_tried() {
         join_key: JoinKey::random(),
     };
     board.put_up(0, Notice { operation_id: OPERATION.into(), control: Some(control) });
-    let soon = Duration::from_millis(500);
-    let mut settings = settings(2, 1);
-    settings.patience = soon;
-    settings.deadline = Instant::now() + soon;
-    let text = join(&board, &settings).await.unwrap_err().to_string();
-    let start = "rendezvous timed out after 0.5 s: cannot reach the leader: ";
+    tokio::time::pause();
+    let text = join(&board, &settings(2, 1)).await.unwrap_err().to_string();
+    let start = "rendezvous timed out after 60 s: cannot reach the leader: ";
     assert!(text.starts_with(&format!("{start}127.0.0.1:{closed}: Connection refused")), "{text}");
     assert!(text.contains(&format!("; [::1]:{closed}: ")), "{text}");
     assert!(text.contains("\nhint: "), "{text}");
 }
 
 #[tokio::test]
+async fn an_address_that_is_somebody_elses_here_is_passed_over() {
+    let board = MemoryBoard::new();
+    let leader = start(&board, leader_settings(2));
+    let endpoint = board.endpoint().await;
+    // Same port on another loopback address: it closes every connection.
+    let stranger = tokio::net::TcpListener::bind(("127.0.0.2", endpoint.port)).await.unwrap();
+    let visited = tokio::spawn(async move {
+        stranger.accept().await.unwrap();
+    });
+    let addresses = vec!["127.0.0.2".into(), "127.0.0.1".into()];
+    board.put_up(
+        0,
+        Notice { operation_id: OPERATION.into(), control: Some(ControlEndpoint { addresses, ..endpoint }) },
+    );
+    start(&board, settings(2, 1)).await.unwrap().unwrap();
+    leader.await.unwrap().unwrap();
+    visited.await.unwrap();
+}
+
+#[tokio::test]
 async fn a_follower_says_what_it_waited_for() {
     let board = MemoryBoard::new();
-    let soon = Duration::from_millis(200);
-    let mut settings = settings(2, 1);
-    settings.patience = soon;
-    settings.deadline = Instant::now() + soon;
-    let text = join(&board, &settings).await.unwrap_err().to_string();
-    assert!(text.starts_with("rendezvous timed out after 0.2 s: there is no incarnation yet\n"), "{text}");
-    // Back-off keeps the number of requests small.
-    board.with(|state| assert!((2..=8).contains(&state.requests), "{}", state.requests));
+    tokio::time::pause();
+    let text = join(&board, &settings(2, 1)).await.unwrap_err().to_string();
+    assert!(text.starts_with("rendezvous timed out after 60 s: there is no incarnation yet\n"), "{text}");
+    // Back-off keeps the number of requests small: every 1 to 2 seconds at last.
+    board.with(|state| assert!((30..=70).contains(&state.requests), "{}", state.requests));
 }
 
 #[tokio::test]
