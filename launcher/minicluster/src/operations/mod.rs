@@ -397,3 +397,6 @@ impl State {
         Ok((operation, job.ok_or_else(|| errors::no_such_job(id, operation.id))?))
     }
 }
+
+#[cfg(test)]
+mod tests;

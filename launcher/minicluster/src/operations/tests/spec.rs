@@ -1,0 +1,83 @@
+//! What a spec may say, and how it is refused.
+
+use super::*;
+
+fn refusal(spec: &str) -> String {
+    let cluster = Cluster::plain();
+    cluster.start_with("", spec).unwrap_err().to_string()
+}
+
+#[tokio::test]
+async fn errors_name_the_field() {
+    for (spec, text) in [
+        ("{}", "/tasks: a vanilla operation needs tasks"),
+        ("{tasks={}}", "/tasks: a vanilla operation needs at least one task"),
+        ("{tasks=5}", "/tasks: a map is expected, got int64"),
+        ("{tasks={t=5}}", "/tasks: task \"t\" is expected to be a map"),
+        ("{tasks={t={job_count=1}}}", "/tasks/t/command: missing"),
+        ("{tasks={t={command=x}}}", "/tasks/t/job_count: missing"),
+        ("{tasks={t={command=x;job_count=0}}}", "/tasks/t/job_count: expected 1 to 10000, got 0"),
+        ("{tasks={t={command=x;job_count=a}}}", "/tasks/t/job_count: an integer is expected, got string"),
+        ("{tasks={t={command=5;job_count=1}}}", "/tasks/t/command: a string is expected, got int64"),
+        (
+            "{tasks={t={command=x;job_count=1;environment={A=1}}}}",
+            "/tasks/t/environment: variable \"A\": a string is expected",
+        ),
+        (
+            "{tasks={t={command=x;job_count=1;file_paths=[<file_name=\"../up\">\"//a\"]}}}",
+            "/tasks/t/file_paths: //a: file name \"../up\" must be a relative path in the sandbox",
+        ),
+        (
+            "{tasks={t={command=x;job_count=1;gang_options={}}}}",
+            "/tasks/t/gang_options: not supported by this server",
+        ),
+        (
+            "{tasks={t={command=x;job_count=1;tmpfs_path=\".\"}}}",
+            "/tasks/t/tmpfs_path: not supported by this server",
+        ),
+        (
+            "{tasks={t={command=x;job_count=1}};stderr_table_path=\"//t\"}",
+            "/stderr_table_path: not supported by this server",
+        ),
+        (
+            "{tasks={t={command=x;job_count=1}};max_stderr_count=151}",
+            "/max_stderr_count: expected 0 to 150, got 151",
+        ),
+        (
+            "{tasks={t={command=x;job_count=1}};fail_on_job_restart=5}",
+            "/fail_on_job_restart: a boolean is expected, got int64",
+        ),
+        (
+            "{tasks={t={command=x;job_count=1}};alias=name}",
+            "/alias: a name that starts with `*` is expected, got \"name\"",
+        ),
+        (
+            "{tasks={t={command=x;job_count=1}};secure_vault={\"a=b\"=c}}",
+            "/secure_vault: \"a=b\": a name without `=` and a value without NUL bytes are expected",
+        ),
+    ] {
+        assert_eq!(refusal(spec), format!("Error parsing operation spec: {text}"), "{spec}");
+    }
+}
+
+#[tokio::test]
+async fn other_types_of_operations_are_refused() {
+    let cluster = Cluster::plain();
+    let error = cluster.operations.start(&map("{operation_type=map;spec={}}"), "alice").unwrap_err();
+    assert_eq!(error.message, "Operation type \"map\" is not supported by this server: only vanilla is");
+}
+
+#[tokio::test]
+async fn what_asks_for_nothing_is_accepted_and_what_nobody_knows_is_shown() {
+    let cluster = Cluster::new();
+    let spec = "{title=T;is_gang=%true;started_by={pid=1};surprise=1;tasks={t={command=\"exit 0\";job_count=1;\
+                use_yamr_descriptors=%false;check_input_fully_consumed=%false;tmpfs_volumes=[];gpu_limit=8;\
+                cpu_limit=1.5;memory_limit=1073741824;docker_image=\"x/y:z\";interruption_signal=SIGTERM;odd=a}}}";
+    let id = cluster.start_with("", spec).unwrap();
+    assert_eq!(cluster.wait(id).await, "completed");
+    let operation = cluster.get(id);
+    assert_eq!(operation["unrecognized_spec"], yson::parse(b"{surprise=1;tasks={t={odd=a}}}").unwrap());
+    assert_eq!(operation["spec"], yson::parse(spec.as_bytes()).unwrap());
+    assert_eq!(operation["full_spec"]["max_failed_job_count"].as_i64(), Some(10));
+    assert_eq!(text(&operation["brief_spec"], "title"), "T");
+}
