@@ -4,9 +4,124 @@
 //! (`storage`), operations and their jobs (`operations`), and the HTTP front in front of them (`http`,
 //! `commands`). It knows nothing of tractorun, only of YT, and it refuses what it does not know.
 
+pub mod commands;
+pub mod cypress;
 pub mod error;
 pub mod formats;
 pub mod guid;
+mod http;
 pub mod operations;
+mod server;
 pub mod storage;
 pub mod value;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use operations::{Operations, OperationsConfig, OperationsError};
+pub use server::Tokens;
+use server::{Server, ServerArtifacts};
+use storage::Storage;
+
+/// How a server is started.
+#[derive(Debug, Clone)]
+pub struct MiniclusterConfig {
+    /// The address to listen on.
+    pub listen: IpAddr,
+    /// The port to listen on; 0 takes a free one.
+    pub port: u16,
+    /// Who may ask.
+    pub tokens: Tokens,
+}
+
+impl Default for MiniclusterConfig {
+    fn default() -> Self {
+        MiniclusterConfig { listen: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 0, tokens: Tokens::default() }
+    }
+}
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The port is taken, or the address is not ours.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// There is no place for files.
+    #[error("cannot make a folder for files in `{path}`: {source}")]
+    Folder {
+        /// Where it was to be.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Jobs cannot be run here.
+    #[error(transparent)]
+    Operations(#[from] OperationsError),
+}
+
+/// A running server. Dropping it without [`Minicluster::shutdown`] leaves jobs to their own fate.
+#[derive(Debug)]
+pub struct Minicluster {
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    serving: JoinHandle<()>,
+    timer: JoinHandle<()>,
+    operations: Arc<Operations>,
+    /// Everything that is on disk; removed at the end.
+    folder: tempfile::TempDir,
+}
+
+impl Minicluster {
+    /// Starts a server. When this returns, it listens.
+    pub async fn start(config: MiniclusterConfig) -> Result<Minicluster, StartError> {
+        let asked = SocketAddr::new(config.listen, config.port);
+        let listen_error = |source| StartError::Listen { address: asked, source };
+        let listener = TcpListener::bind(asked).await.map_err(listen_error)?;
+        let address = listener.local_addr().map_err(listen_error)?;
+        let folder_error = |source| StartError::Folder { path: std::env::temp_dir(), source };
+        let folder = tempfile::Builder::new().prefix("minicluster-").tempdir().map_err(folder_error)?;
+        let storage = Storage::open(folder.path().join("blobs")).map_err(folder_error)?;
+        let server = Arc::new(Server::new(storage, config.tokens, address));
+        let operations = Operations::new(
+            OperationsConfig {
+                slots: folder.path().join("slots"),
+                node_address: format!("localhost:{}", address.port()),
+            },
+            Arc::new(ServerArtifacts::new(&server)),
+        )?;
+        server.set_operations(Arc::clone(&operations));
+        let (stop, stopped) = watch::channel(false);
+        let timer = tokio::spawn(Arc::clone(&server).keep_time());
+        let serving = tokio::spawn(http::serve(listener, server, stopped));
+        Ok(Minicluster { address, stop, serving, timer, operations, folder })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops in order: no job is left, then no connection, then no file.
+    pub async fn shutdown(self) {
+        self.operations.shutdown().await;
+        self.stop.send_replace(true);
+        if let Err(error) = self.serving.await {
+            tracing::warn!(%error, "the server did not end in order");
+        }
+        self.timer.abort();
+        let path = self.folder.path().to_owned();
+        if let Err(error) = self.folder.close() {
+            tracing::warn!(path = %path.display(), %error, "could not remove the folder");
+        }
+    }
+}

@@ -1,3 +1,157 @@
-//! A single-machine server of the YTsaurus HTTP API, with real jobs.
+//! `tractorun-minicluster`: the server as a program. It starts, says where it listens, and stops on SIGTERM,
+//! SIGINT or, if told so, at the end of its standard input.
 
-fn main() {}
+use std::io::Write;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use tokio::sync::oneshot;
+use tracing_subscriber::filter::LevelFilter;
+use tractorun_minicluster::{Minicluster, MiniclusterConfig, Tokens};
+
+/// A single-machine server of the YTsaurus HTTP API, with real jobs.
+#[derive(Debug, Parser)]
+#[command(name = "tractorun-minicluster", version)]
+struct Options {
+    /// Port to listen on; 0 takes a free one.
+    #[arg(long, default_value_t = 0)]
+    port: u16,
+    /// Address to listen on.
+    #[arg(long, default_value = "127.0.0.1")]
+    listen: IpAddr,
+    /// File that gets the port, as a line of text, once the server listens.
+    #[arg(long, value_name = "FILE")]
+    port_file: Option<PathBuf>,
+    /// Folder that keeps the state over restarts; not supported yet.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Token and its user; may be given several times. Without any, everybody is root.
+    #[arg(long, value_name = "TOKEN:USER", value_parser = parse_token)]
+    token: Vec<(String, String)>,
+    /// Stop when standard input ends: when whoever started this is gone.
+    #[arg(long)]
+    exit_on_stdin_eof: bool,
+    /// How jobs are run: `process` is the only way yet.
+    #[arg(long, value_name = "KIND", default_value = "process")]
+    job_kind: JobKind,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum JobKind {
+    Process,
+}
+
+fn parse_token(text: &str) -> Result<(String, String), String> {
+    match text.rsplit_once(':') {
+        Some((token, user)) if !token.is_empty() && !user.is_empty() => {
+            Ok((token.to_owned(), user.to_owned()))
+        }
+        // The value is not repeated: it may be a secret.
+        _ => Err("TOKEN:USER is expected, both not empty".to_owned()),
+    }
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(log_level()).init();
+    if let Some(data) = &options.data {
+        return fail(&format!(
+            "--data {}: keeping the state over restarts is not supported yet\nhint: leave --data out; the state then \
+             lives in a temporary folder and ends with the server",
+            data.display()
+        ));
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("cannot start the runtime: {error}")),
+    };
+    let code = runtime.block_on(run(options));
+    // A thread may still wait for standard input, which nobody closes.
+    runtime.shutdown_background();
+    code
+}
+
+fn log_level() -> LevelFilter {
+    let wanted = std::env::var("TRACTORUN_MINICLUSTER_LOG").ok();
+    wanted.and_then(|level| level.parse().ok()).unwrap_or(LevelFilter::WARN)
+}
+
+#[allow(clippy::print_stderr, reason = "this is how a program tells why it ends")]
+fn fail(message: &str) -> ExitCode {
+    eprintln!("tractorun-minicluster: {message}");
+    ExitCode::FAILURE
+}
+
+async fn run(options: Options) -> ExitCode {
+    let JobKind::Process = options.job_kind;
+    // Before anything is started, so that a signal that comes early is not lost.
+    let signalled = match first_signal() {
+        Ok(signalled) => signalled,
+        Err(error) => return fail(&format!("cannot listen for signals: {error}")),
+    };
+    let config =
+        MiniclusterConfig { listen: options.listen, port: options.port, tokens: Tokens::new(options.token) };
+    let minicluster = match Minicluster::start(config).await {
+        Ok(minicluster) => minicluster,
+        Err(error) => return fail(&error.to_string()),
+    };
+    let address = minicluster.address();
+    let told = options.port_file.as_deref().map_or(Ok(()), |path| write_port_file(path, address.port()));
+    if let Err(error) = told {
+        minicluster.shutdown().await;
+        return fail(&error);
+    }
+    say_where(&format!("Listening on {address}; use it as: YT_PROXY=http://{address} yt list /"));
+    let stdin_ended = async {
+        if options.exit_on_stdin_eof { wait_for_stdin_eof().await } else { std::future::pending().await }
+    };
+    tokio::select! {
+        _ = signalled => {}
+        () = stdin_ended => {}
+    }
+    minicluster.shutdown().await;
+    ExitCode::SUCCESS
+}
+
+/// Resolves at the first SIGTERM or SIGINT. Later ones change nothing: stopping takes a second at most.
+fn first_signal() -> std::io::Result<oneshot::Receiver<()>> {
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let (sender, receiver) = oneshot::channel();
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        if signals.forever().next().is_some() {
+            // Nobody waits any more if the server is stopping already.
+            let _ = sender.send(());
+        }
+        // Goes on listening, so that the default action of a second signal does not end the program half-way.
+        for _ in signals.forever() {}
+    })?;
+    Ok(receiver)
+}
+
+/// The one line on standard output. Nobody may be reading it, which is fine.
+fn say_where(line: &str) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+}
+
+/// Whoever waits for the file finds it complete: it is written under another name first.
+fn write_port_file(path: &Path, port: u16) -> Result<(), String> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let draft = path.with_file_name(name);
+    std::fs::write(&draft, format!("{port}\n"))
+        .and_then(|()| std::fs::rename(&draft, path))
+        .map_err(|error| format!("cannot write the port to `{}`: {error}", path.display()))
+}
+
+async fn wait_for_stdin_eof() {
+    let reading = tokio::task::spawn_blocking(|| {
+        // What comes is dropped; an error is as good as the end.
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+    });
+    let _ = reading.await;
+}

@@ -92,6 +92,14 @@ impl Content {
         Content { blobs: if blob.length == 0 { Vec::new() } else { vec![blob] } }
     }
 
+    /// The file on disk, if there is exactly one. It is there for as long as this content is held.
+    pub fn single_file(&self) -> Option<&Path> {
+        match self.blobs.as_slice() {
+            [one] => Some(&one.path),
+            _ => None,
+        }
+    }
+
     /// Adds another content behind this one.
     pub fn append(&mut self, other: &Content) {
         self.blobs.extend(other.blobs.iter().cloned());

@@ -1,0 +1,103 @@
+//! Files and the file cache. The bytes of a write are on disk before anything here runs.
+
+use md5::Md5;
+
+use super::rich_path::RichPath;
+use super::{Input, Output, Request, Source, Stream};
+use crate::commands::registry::Command;
+use crate::cypress::{Append, NodeType, Scope};
+use crate::error::YtError;
+use crate::server::Server;
+use crate::value::{self, YsonMap};
+
+/// What is known before the bytes of a write are read.
+#[derive(Debug)]
+pub(crate) struct WritePlan {
+    path: RichPath,
+    append: Append,
+    /// The hash to go on with, if one is wanted.
+    pub(crate) hash: Option<Md5>,
+    /// The length of the file that the hash is over so far.
+    hashed_from: u64,
+}
+
+/// Looks whether a write would be refused, before its bytes are read.
+pub(crate) fn plan_write(server: &Server, request: &Request) -> Result<WritePlan, YtError> {
+    let path = RichPath::parse(value::required(&request.parameters, "path")?)?;
+    let append = path.append()?;
+    let wanted = value::flag(&request.parameters, "compute_md5", false)?;
+    let (hash, hashed_from) = request.with_cypress(server, |cypress, scope| {
+        cypress.check_write(&path.path, scope, append, NodeType::File)?;
+        if append == Append::No {
+            return Ok((Some(Md5::default()), 0));
+        }
+        // An append goes on with the hash of what is there; without one there is nothing to go on with.
+        let (_, _, old) = cypress.file(&path.path, scope)?;
+        let length = old.data.length();
+        Ok((if length == 0 { Some(Md5::default()) } else { old.md5 }, length))
+    })?;
+    Ok(WritePlan { path, append, hash: hash.filter(|_| wanted), hashed_from })
+}
+
+pub(super) fn run(server: &Server, command: Command, mut request: Request) -> Result<Output, YtError> {
+    match command {
+        Command::WriteFile => {
+            let Input::File { written, plan } = std::mem::replace(&mut request.input, Input::Nothing) else {
+                return Err(YtError::generic(
+                    "The bytes of the file are expected in the body of the request",
+                ));
+            };
+            request.with_cypress(server, |cypress, scope| {
+                cypress.write_file(&plan.path.path, scope, plan.append, written, plan.hashed_from)
+            })?;
+            Ok(Output::Nothing)
+        }
+        Command::ReadFile => read(server, &request),
+        Command::GetFileFromCache => {
+            let md5 = value::required_str(&request.parameters, "md5")?;
+            let cache = value::required_str(&request.parameters, "cache_path")?;
+            let found =
+                request.with_cypress(server, |cypress, scope| cypress.file_from_cache(cache, md5, scope))?;
+            Ok(Output::Bare(value::string(found.unwrap_or_default())))
+        }
+        _ => {
+            let path = request.path("path")?;
+            let md5 = value::required_str(&request.parameters, "md5")?;
+            let cache = value::required_str(&request.parameters, "cache_path")?;
+            let preserve = value::flag(&request.parameters, "preserve_expiration_timeout", false)?;
+            let place = request.with_cypress(server, |cypress, scope| {
+                // One step under the mutex is as good as the transaction that the real proxy makes for it.
+                cypress.put_file_to_cache(
+                    &path,
+                    cache,
+                    md5,
+                    preserve,
+                    Scope { transaction: scope.transaction, ..scope },
+                )
+            })?;
+            Ok(Output::Bare(value::string(place)))
+        }
+    }
+}
+
+fn read(server: &Server, request: &Request) -> Result<Output, YtError> {
+    let path = RichPath::parse(value::required(&request.parameters, "path")?)?;
+    let unsigned = |name: &str| -> Result<Option<u64>, YtError> {
+        value::optional_i64(&request.parameters, name)?
+            .map(|number| {
+                u64::try_from(number)
+                    .map_err(|_| YtError::generic(format!("\"{name}\" cannot be negative: {number}")))
+            })
+            .transpose()
+    };
+    let (offset, length) = (unsigned("offset")?.unwrap_or(0), unsigned("length")?);
+    let (id, revision, file) =
+        request.with_cypress(server, |cypress, scope| cypress.file(&path.path, scope))?;
+    let etag = format!("\"{id}-{revision:x}\"");
+    let known = request.known_etag.as_ref().is_some_and(|known| known.trim_start_matches("W/") == etag);
+    let source = if known { Source::NotModified } else { Source::File(file.data.reader(offset, length)) };
+    let response_parameters: YsonMap =
+        [(b"id".to_vec(), value::string(id.to_string())), (b"revision".to_vec(), value::uint64(revision))]
+            .into();
+    Ok(Output::Stream(Stream { source, response_parameters, etag: Some(etag) }))
+}

@@ -1,0 +1,434 @@
+//! Files, tables and the file cache: what is written and read in bulk. The bytes themselves are in `storage`.
+
+use std::sync::Arc;
+
+use md5::{Digest, Md5};
+use ytsaurus_yson::YsonValue;
+
+use super::node::{Content, ContentDelta, FileContent, NodeType, TableContent};
+use super::path::YPath;
+use super::resolve::LastLink;
+use super::table::{RowChunk, compare_values};
+use super::write::{CopyKind, CopyOptions, CreateOptions, Existing, Recursive};
+use super::{Change, Cypress, LockKey, LockMode, Scope, escape_key};
+use crate::error::YtError;
+use crate::formats::unsupported;
+use crate::guid::Guid;
+use crate::value::{self, YsonMap};
+
+/// Whether a write keeps what is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Append {
+    /// It replaces it.
+    No,
+    /// It goes behind it.
+    Yes,
+}
+
+/// A hash as lower-case hexadecimal text.
+pub(super) fn hex(md5: &Md5) -> String {
+    use std::fmt::Write;
+    md5.clone().finalize().iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+impl Cypress {
+    // === files ===
+
+    /// The content of a file.
+    pub fn file(&self, path: &YPath, scope: Scope<'_>) -> Result<(Guid, u64, FileContent), YtError> {
+        let id = self.resolve_node(path, scope)?;
+        let state = self.state(self.existing(id)?, scope.transaction);
+        match state.content {
+            Content::File(file) => Ok((id, state.stamps.revision(), file)),
+            _ => Err(self.wrong_type(id, "file")),
+        }
+    }
+
+    /// What a job needs to know about a file besides its bytes: `@executable`, and its name.
+    pub fn file_facts(&self, path: &YPath, scope: Scope<'_>) -> Result<(bool, String), YtError> {
+        let id = self.resolve_node(path, scope)?;
+        let node = self.existing(id)?;
+        let state = self.state(node, scope.transaction);
+        let executable = state.attributes.get("executable").and_then(value::as_bool).unwrap_or(false);
+        let own_name = state.attributes.get("file_name").and_then(YsonValue::as_str).map(str::to_owned);
+        let last_key = path.steps.last().map(|step| step.key.clone());
+        let key = node.parent.as_ref().map(|(_, key)| key.clone());
+        let name = own_name.or(last_key).or(key).unwrap_or_else(|| id.to_string());
+        Ok((executable, name))
+    }
+
+    /// Fails if a write would be refused, before its bytes are read.
+    pub fn check_write(
+        &self,
+        path: &YPath,
+        scope: Scope<'_>,
+        append: Append,
+        node_type: NodeType,
+    ) -> Result<Guid, YtError> {
+        let id = self.resolve_node(path, scope).map_err(|error| {
+            YtError::new(error.code, "Error getting basic attributes of user objects").with_inner(error)
+        })?;
+        if self.existing(id)?.node_type != node_type {
+            return Err(self.wrong_type(id, node_type.name()));
+        }
+        self.check_lock(id, scope.transaction, write_mode(append), &LockKey::None)?;
+        Ok(id)
+    }
+
+    /// Puts written bytes into a file. `hashed` is the hash over everything that the file holds afterwards; with an
+    /// append it is kept only if the file still has the length that it went on from.
+    pub fn write_file(
+        &mut self,
+        path: &YPath,
+        scope: Scope<'_>,
+        append: Append,
+        written: FileContent,
+        hashed_from: u64,
+    ) -> Result<(), YtError> {
+        let id = self.check_write(path, scope, append, NodeType::File)?;
+        self.lock_for_change(id, scope, write_mode(append), LockKey::None)?;
+        let delta = match append {
+            Append::No => ContentDelta::Replaced(Content::File(written)),
+            Append::Yes => {
+                let Content::File(old) = self.state(self.existing(id)?, scope.transaction).content else {
+                    return Err(self.wrong_type(id, "file"));
+                };
+                let md5 = written.md5.filter(|_| old.data.length() == hashed_from);
+                ContentDelta::AppendedFile(FileContent { data: written.data, md5 })
+            }
+        };
+        self.modify(id, scope.transaction, Change::Content(delta));
+        Ok(())
+    }
+
+    // === tables ===
+
+    /// A table as it is now.
+    pub fn table(&self, path: &YPath, scope: Scope<'_>) -> Result<TableContent, YtError> {
+        let id = self.resolve_node(path, scope).map_err(|error| {
+            YtError::new(error.code, "Error getting basic attributes of user objects").with_inner(error)
+        })?;
+        match self.state(self.existing(id)?, scope.transaction).content {
+            Content::Table(table) => Ok(table),
+            _ => Err(self.wrong_type(id, "table")),
+        }
+    }
+
+    /// Puts rows into a table.
+    pub fn write_table(
+        &mut self,
+        path: &YPath,
+        scope: Scope<'_>,
+        append: Append,
+        rows: Vec<YsonValue>,
+    ) -> Result<(), YtError> {
+        let id = self.check_write(path, scope, append, NodeType::Table)?;
+        let table = self.table(path, scope)?;
+        let last = table.chunks.iter().rev().find_map(|chunk| chunk.rows.last());
+        let rows = table.schema.check_rows(rows, last.filter(|_| append == Append::Yes))?;
+        let chunks = if rows.is_empty() { Vec::new() } else { vec![Arc::new(RowChunk::new(rows))] };
+        if chunks.is_empty() && append == Append::Yes {
+            return Ok(());
+        }
+        self.lock_for_change(id, scope, write_mode(append), LockKey::None)?;
+        let delta = match append {
+            Append::Yes => ContentDelta::AppendedRows(chunks),
+            Append::No => {
+                ContentDelta::Replaced(Content::Table(TableContent { schema: table.schema.clone(), chunks }))
+            }
+        };
+        self.modify(id, scope.transaction, Change::Content(delta));
+        Ok(())
+    }
+
+    /// `concatenate`: the contents of all sources, one behind the other.
+    pub fn concatenate(
+        &mut self,
+        sources: &[YPath],
+        destination: &YPath,
+        scope: Scope<'_>,
+        append: Append,
+    ) -> Result<(), YtError> {
+        let into = self.resolve_node(destination, scope)?;
+        match self.existing(into)?.node_type {
+            NodeType::File => {
+                let mut all = FileContent::default();
+                for source in sources {
+                    all.data.append(&self.file(source, scope)?.2.data);
+                }
+                self.write_file(destination, scope, append, all, 0)
+            }
+            NodeType::Table => {
+                let mut rows = Vec::new();
+                for source in sources {
+                    let table = self.table(source, scope)?;
+                    let chunk_rows = table.chunks.iter().flat_map(|chunk| chunk.rows.iter());
+                    rows.extend(
+                        chunk_rows.map(|row| value::plain(ytsaurus_yson::YsonNode::Map(row.clone()))),
+                    );
+                }
+                self.write_table(destination, scope, append, rows)
+            }
+            _ => Err(self.wrong_type(into, "file or table")),
+        }
+    }
+
+    fn wrong_type(&self, id: Guid, wanted: &str) -> YtError {
+        let found = self.nodes.get(&id).map_or("nothing", |node| node.node_type.name());
+        YtError::generic(format!(
+            "Invalid type of {}: expected \"{wanted}\", actual \"{found}\"",
+            self.path_of(id)
+        ))
+    }
+
+    // === the file cache ===
+
+    fn cache_place(cache: &str, md5: &str) -> Result<YPath, YtError> {
+        let hash_is_fine = md5.len() == 32 && md5.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if !hash_is_fine {
+            return Err(YtError::generic(format!(
+                "Invalid MD5 hash {md5:?}: 32 hexadecimal digits are expected"
+            )));
+        }
+        YPath::parse(&format!("{cache}/{}/{}", escape_key(&md5[30..]), escape_key(md5)))
+    }
+
+    /// `get_file_from_cache`: the path, or nothing if the cache has no such file.
+    pub fn file_from_cache(
+        &mut self,
+        cache: &str,
+        md5: &str,
+        scope: Scope<'_>,
+    ) -> Result<Option<String>, YtError> {
+        let place = Self::cache_place(cache, md5)?;
+        let Ok((id, _, file)) = self.file(&place, scope) else { return Ok(None) };
+        if file.md5.as_ref().map(hex).as_deref() != Some(md5) {
+            return Ok(None);
+        }
+        self.set_attribute(id, None, "touched", Some(value::boolean(true)));
+        Ok(Some(place.text().to_owned()))
+    }
+
+    /// `put_file_to_cache`: copies a file to its place and returns the path.
+    pub fn put_file_to_cache(
+        &mut self,
+        path: &YPath,
+        cache: &str,
+        md5: &str,
+        preserve_expiration: bool,
+        scope: Scope<'_>,
+    ) -> Result<String, YtError> {
+        let place = Self::cache_place(cache, md5)?;
+        let (source, _, file) = self.file(path, scope)?;
+        let actual = file.md5.as_ref().map(hex).ok_or_else(|| {
+            YtError::generic(format!("File {path} has no MD5 hash: write it with \"compute_md5\"=%true"))
+        })?;
+        if actual != md5 {
+            return Err(YtError::generic(format!("MD5 hash mismatch: expected {md5}, actual {actual}")));
+        }
+        self.check_lock(source, scope.transaction, LockMode::Exclusive, &LockKey::None)?;
+        // The cache itself must be there; only the folder of two digits is made.
+        let cache_path = YPath::parse(cache)?;
+        self.resolve_node(&cache_path, scope)?;
+        let options = CopyOptions {
+            recursive: Recursive::Yes,
+            existing: Existing::Ignore { any_type: false, lock: false },
+            preserve_creation_time: false,
+            preserve_modification_time: false,
+            preserve_expiration,
+        };
+        // A file of another content at this place is a damaged cache: it is replaced.
+        let damaged =
+            self.file(&place, scope).is_ok_and(|(_, _, old)| old.md5.as_ref().map(hex) != Some(actual));
+        if damaged {
+            self.remove(&place, scope, true, true)?;
+        }
+        let id = self.copy(path, &place, scope, CopyKind::Copy, &options)?;
+        self.set_attribute(id, scope.transaction, "touched", Some(value::boolean(true)));
+        Ok(place.text().to_owned())
+    }
+
+    /// Makes a missing table or file, as `write_*` with `create` does on the client's side.
+    pub fn ensure(&mut self, path: &YPath, scope: Scope<'_>, node_type: NodeType) -> Result<Guid, YtError> {
+        if let Ok(id) = self.resolve_node_keeping(path, scope, LastLink::Follow) {
+            return Ok(id);
+        }
+        let options =
+            CreateOptions { recursive: Recursive::No, existing: Existing::Fail, attributes: YsonMap::new() };
+        self.create(path, scope, node_type, options)
+    }
+}
+
+fn write_mode(append: Append) -> LockMode {
+    match append {
+        Append::No => LockMode::Exclusive,
+        Append::Yes => LockMode::Shared,
+    }
+}
+
+// === ranges ===
+
+/// A part of a table, as a rich path names it.
+#[derive(Debug, Clone, Default)]
+pub struct RowRange {
+    /// The first row.
+    pub lower: Limit,
+    /// The row behind the last.
+    pub upper: Limit,
+}
+
+/// One end of a range. All parts of it hold at once.
+#[derive(Debug, Clone, Default)]
+pub struct Limit {
+    /// By number.
+    pub row_index: Option<i64>,
+    /// By key.
+    pub key: Option<KeyLimit>,
+}
+
+/// An end of a range by key.
+#[derive(Debug, Clone)]
+pub struct KeyLimit {
+    values: Vec<YsonValue>,
+    comparison: Comparison,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Comparison {
+    /// The short key as it is: a shorter equal prefix is smaller.
+    Plain,
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+}
+
+impl RowRange {
+    /// Reads `{lower_limit=..; upper_limit=..}` or `{exact=..}`.
+    pub fn parse(range: &YsonValue) -> Result<RowRange, YtError> {
+        let entries = value::as_map(range).ok_or_else(|| YtError::generic("A range must be a map"))?;
+        let mut parsed = RowRange::default();
+        for (name, limit) in entries {
+            match name.as_slice() {
+                b"lower_limit" => parsed.lower = Limit::parse(limit)?,
+                b"upper_limit" => parsed.upper = Limit::parse(limit)?,
+                b"exact" => {
+                    parsed.lower = Limit::parse(limit)?;
+                    parsed.upper = parsed.lower.clone();
+                    if let Some(index) = parsed.upper.row_index {
+                        parsed.upper.row_index = Some(index.saturating_add(1));
+                    }
+                    for (end, comparison) in [
+                        (&mut parsed.lower, Comparison::GreaterOrEqual),
+                        (&mut parsed.upper, Comparison::LessOrEqual),
+                    ] {
+                        if let Some(key) = &mut end.key {
+                            key.comparison = comparison;
+                        }
+                    }
+                }
+                other => {
+                    return Err(unsupported(&format!("range attribute {:?}", String::from_utf8_lossy(other))));
+                }
+            }
+        }
+        Ok(parsed)
+    }
+
+    /// The numbers of the rows of a table in this range.
+    pub fn rows(&self, table: &TableContent) -> Result<std::ops::Range<usize>, YtError> {
+        let count = table.row_count();
+        let keys = table.schema.key_columns();
+        let clamp = |index: i64| usize::try_from(index.max(0)).unwrap_or(usize::MAX).min(count);
+        let mut start = self.lower.row_index.map_or(0, clamp);
+        let mut end = self.upper.row_index.map_or(count, clamp);
+        if keys.is_empty() && (self.lower.key.is_some() || self.upper.key.is_some()) {
+            return Err(YtError::generic("Cannot use key ranges with an unsorted table"));
+        }
+        let rows: Vec<&YsonMap> = if self.lower.key.is_some() || self.upper.key.is_some() {
+            table.chunks.iter().flat_map(|chunk| &chunk.rows).collect()
+        } else {
+            Vec::new()
+        };
+        if let Some(limit) = &self.lower.key {
+            start = start.max(rows.partition_point(|row| !limit.is_at_or_behind_lower(row, &keys)));
+        }
+        if let Some(limit) = &self.upper.key {
+            end = end.min(rows.partition_point(|row| limit.is_before_upper(row, &keys)));
+        }
+        Ok(start..end.max(start))
+    }
+}
+
+impl Limit {
+    fn parse(limit: &YsonValue) -> Result<Limit, YtError> {
+        let entries =
+            value::as_map(limit).ok_or_else(|| YtError::generic("A limit of a range must be a map"))?;
+        let mut parsed = Limit::default();
+        for (name, value) in entries {
+            let list =
+                || value::as_list(value).ok_or_else(|| YtError::generic("A key of a range must be a list"));
+            match name.as_slice() {
+                b"row_index" => {
+                    let index = value::as_i64(value);
+                    parsed.row_index =
+                        Some(index.ok_or_else(|| YtError::generic("\"row_index\" must be an integer"))?);
+                }
+                b"key" => {
+                    parsed.key = Some(KeyLimit { values: list()?.to_vec(), comparison: Comparison::Plain });
+                }
+                b"key_bound" => {
+                    let [comparison, values] = list()? else {
+                        return Err(YtError::generic(
+                            "\"key_bound\" must be a pair of a comparison and a key",
+                        ));
+                    };
+                    let comparison = match comparison.as_str() {
+                        Some("<") => Comparison::Less,
+                        Some("<=") => Comparison::LessOrEqual,
+                        Some(">") => Comparison::Greater,
+                        Some(">=") => Comparison::GreaterOrEqual,
+                        _ => return Err(YtError::generic("\"key_bound\" must start with <, <=, > or >=")),
+                    };
+                    let values = value::as_list(values)
+                        .ok_or_else(|| YtError::generic("The key of a \"key_bound\" must be a list"))?;
+                    parsed.key = Some(KeyLimit { values: values.to_vec(), comparison });
+                }
+                other => {
+                    return Err(unsupported(&format!("range limit {:?}", String::from_utf8_lossy(other))));
+                }
+            }
+        }
+        Ok(parsed)
+    }
+}
+
+impl KeyLimit {
+    /// The row against the limit, by as many columns as the limit has.
+    fn compare(&self, row: &YsonMap, keys: &[&str]) -> std::cmp::Ordering {
+        let columns = keys.iter().map(|key| row.get(key.as_bytes()));
+        let order = columns
+            .zip(&self.values)
+            .map(|(left, right)| compare_values(left, Some(right)))
+            .find(|order| order.is_ne());
+        match order {
+            Some(order) => order,
+            None if self.comparison != Comparison::Plain => std::cmp::Ordering::Equal,
+            None => keys.len().cmp(&self.values.len()),
+        }
+    }
+
+    fn is_at_or_behind_lower(&self, row: &YsonMap, keys: &[&str]) -> bool {
+        let order = self.compare(row, keys);
+        if self.comparison == Comparison::Greater { order.is_gt() } else { order.is_ge() }
+    }
+
+    fn is_before_upper(&self, row: &YsonMap, keys: &[&str]) -> bool {
+        let order = self.compare(row, keys);
+        if self.comparison == Comparison::LessOrEqual { order.is_le() } else { order.is_lt() }
+    }
+}

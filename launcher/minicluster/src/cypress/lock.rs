@@ -1,0 +1,482 @@
+//! Locks: who may change what at the same time, and who waits.
+//!
+//! Two locks conflict only if neither holder is an ancestor of the other. Writes outside any transaction take no
+//! lock, but they check like everybody else.
+
+use ytsaurus_yson::YsonValue;
+
+use super::node::Branch;
+use super::transaction::Transaction;
+use super::{Cypress, Scope, YPath, time};
+use crate::error::{YtError, code};
+use crate::guid::Guid;
+use crate::value;
+
+/// The type number of a lock's id.
+const LOCK_TYPE: u16 = 200;
+
+/// How strong a lock is.
+#[allow(missing_docs, reason = "the names are YT's")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LockMode {
+    Snapshot,
+    Shared,
+    Exclusive,
+}
+
+impl LockMode {
+    /// YT's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            LockMode::Snapshot => "snapshot",
+            LockMode::Shared => "shared",
+            LockMode::Exclusive => "exclusive",
+        }
+    }
+
+    /// The mode of this name.
+    pub fn from_name(name: &str) -> Option<LockMode> {
+        [LockMode::Snapshot, LockMode::Shared, LockMode::Exclusive]
+            .into_iter()
+            .find(|mode| mode.name() == name)
+    }
+}
+
+/// What of a node a shared lock covers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LockKey {
+    /// Appending to it.
+    None,
+    /// This child.
+    Child(String),
+    /// This attribute.
+    Attribute(String),
+}
+
+/// Whether a request that conflicts is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waitable {
+    /// It fails.
+    No,
+    /// It waits its turn.
+    Yes,
+}
+
+/// What `lock` asks for.
+#[derive(Debug, Clone)]
+pub struct LockRequest {
+    /// How strong.
+    pub mode: LockMode,
+    /// Of what.
+    pub key: LockKey,
+    /// What to do on a conflict.
+    pub waitable: Waitable,
+}
+
+#[derive(Debug)]
+pub(super) struct Lock {
+    pub(super) id: Guid,
+    pub(super) node: Guid,
+    pub(super) transaction: Guid,
+    pub(super) mode: LockMode,
+    pub(super) key: LockKey,
+    pub(super) implicit: bool,
+    pub(super) creation_time: u64,
+    /// None: it waits.
+    pub(super) acquisition_time: Option<u64>,
+}
+
+/// What `lock` answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Locked {
+    /// The lock.
+    pub lock: Guid,
+    /// The node, after links.
+    pub node: Guid,
+    /// The node's revision; 0 while the lock waits.
+    pub revision: u64,
+}
+
+impl Cypress {
+    /// `lock`: takes a lock, or queues the request.
+    pub fn lock(&mut self, path: &YPath, scope: Scope<'_>, request: LockRequest) -> Result<Locked, YtError> {
+        let Some(transaction) = scope.transaction else {
+            return Err(YtError::generic("A valid master transaction is required"));
+        };
+        let node = self.resolve_node(path, scope)?;
+        if request.key != LockKey::None && request.mode != LockMode::Shared {
+            return Err(YtError::generic("\"child_key\" and \"attribute_key\" need \"mode\"=\"shared\""));
+        }
+        let held = self.holds(node, transaction, request.mode, &request.key);
+        let verdict = if held {
+            Ok(())
+        } else {
+            self.check_lock(node, Some(transaction), request.mode, &request.key)
+                .and_then(|()| self.check_no_other_waits(node, &request))
+        };
+        match (verdict, request.waitable) {
+            (Ok(()), _) => {
+                let lock = self.grant(node, transaction, request.mode, request.key, false);
+                let state = self.state(self.existing(node)?, Some(transaction));
+                Ok(Locked { lock, node, revision: state.stamps.revision() })
+            }
+            (Err(_), Waitable::Yes) => {
+                let lock = self.insert_lock(node, transaction, request.mode, request.key, false, None);
+                if let Some(node) = self.nodes.get_mut(&node) {
+                    node.pending_locks.push_back(lock);
+                }
+                Ok(Locked { lock, node, revision: 0 })
+            }
+            (Err(error), Waitable::No) => Err(error),
+        }
+    }
+
+    /// `unlock`: gives up the explicit locks of this transaction on a node.
+    pub fn unlock(&mut self, path: &YPath, scope: Scope<'_>) -> Result<(), YtError> {
+        let Some(transaction) = scope.transaction else {
+            return Err(YtError::generic("A valid master transaction is required"));
+        };
+        let id = self.resolve_node(path, scope)?;
+        let node = self.existing(id)?;
+        let explicit: Vec<Guid> = node
+            .locks
+            .iter()
+            .chain(&node.pending_locks)
+            .copied()
+            .filter(|lock| {
+                self.locks.get(lock).is_some_and(|lock| lock.transaction == transaction && !lock.implicit)
+            })
+            .collect();
+        if explicit.is_empty() {
+            return Ok(());
+        }
+        if let Some(Branch::Delta(_)) = node.branches.get(&transaction) {
+            return Err(YtError::generic(format!(
+                "Node {} is modified by transaction {transaction} and cannot be unlocked",
+                self.path_of(id)
+            )));
+        }
+        if let Some(node) = self.nodes.get_mut(&id) {
+            node.locks.retain(|lock| !explicit.contains(lock));
+            node.pending_locks.retain(|lock| !explicit.contains(lock));
+            node.branches.remove(&transaction);
+        }
+        for lock in explicit {
+            self.drop_lock_record(lock);
+        }
+        if let Some(transaction) = self.transactions.get_mut(&transaction) {
+            transaction.branched.remove(&id);
+        }
+        self.forget_if_unreachable(id);
+        self.grant_pending_locks(id);
+        Ok(())
+    }
+
+    /// The lock that a change needs: checked, and taken if there is a transaction.
+    pub(super) fn lock_for_change(
+        &mut self,
+        node: Guid,
+        scope: Scope<'_>,
+        mode: LockMode,
+        key: LockKey,
+    ) -> Result<(), YtError> {
+        if let Some(transaction) = scope.transaction
+            && self.holds(node, transaction, mode, &key)
+        {
+            return Ok(());
+        }
+        self.check_lock(node, scope.transaction, mode, &key)?;
+        if let Some(transaction) = scope.transaction {
+            self.grant(node, transaction, mode, key, true);
+        }
+        Ok(())
+    }
+
+    /// Whether this transaction itself holds this lock or a stronger one.
+    fn holds(&self, node: Guid, transaction: Guid, mode: LockMode, key: &LockKey) -> bool {
+        let Some(node) = self.nodes.get(&node) else { return false };
+        node.locks.iter().filter_map(|lock| self.locks.get(lock)).any(|lock| {
+            lock.transaction == transaction
+                && match (lock.mode, mode) {
+                    (LockMode::Snapshot, LockMode::Snapshot)
+                    | (LockMode::Exclusive, LockMode::Exclusive | LockMode::Shared) => true,
+                    (LockMode::Shared, LockMode::Shared) => lock.key == *key,
+                    _ => false,
+                }
+        })
+    }
+
+    /// Whether this lock may be taken now.
+    pub(super) fn check_lock(
+        &self,
+        id: Guid,
+        transaction: Option<Guid>,
+        mode: LockMode,
+        key: &LockKey,
+    ) -> Result<(), YtError> {
+        let Some(node) = self.nodes.get(&id) else { return Ok(()) };
+        let ancestors = self.chain(transaction);
+        for lock in node.locks.iter().filter_map(|lock| self.locks.get(lock)) {
+            let holder = lock.transaction;
+            let (what, taken) = (self.describe(id, mode, key), lock.mode.name());
+            if transaction == Some(holder) {
+                if (mode == LockMode::Snapshot) != (lock.mode == LockMode::Snapshot) {
+                    return Err(YtError::new(
+                        code::SAME_TRANSACTION_LOCK_CONFLICT,
+                        format!(
+                            "Cannot take {what} since \"{taken}\" lock is already taken by the same transaction"
+                        ),
+                    ));
+                }
+                continue;
+            }
+            if ancestors.contains(&holder) {
+                if lock.mode == LockMode::Snapshot {
+                    return Err(YtError::new(
+                        code::SAME_TRANSACTION_LOCK_CONFLICT,
+                        format!(
+                            "Cannot take {what} since \"snapshot\" lock is taken by ancestor transaction {holder}"
+                        ),
+                    ));
+                }
+                continue;
+            }
+            if !conflict(lock.mode, &lock.key, mode, key) {
+                continue;
+            }
+            let descends =
+                transaction.is_some_and(|transaction| self.chain(Some(holder)).contains(&transaction));
+            let (number, whose) = if descends {
+                (code::DESCENDANT_TRANSACTION_LOCK_CONFLICT, "descendant")
+            } else {
+                (code::CONCURRENT_TRANSACTION_LOCK_CONFLICT, "concurrent")
+            };
+            let text =
+                format!("Cannot take {what} since \"{taken}\" lock is taken by {whose} transaction {holder}");
+            return Err(
+                YtError::new(number, text).with_attribute("winner_transaction", self.describe_winner(holder))
+            );
+        }
+        Ok(())
+    }
+
+    fn describe(&self, id: Guid, mode: LockMode, key: &LockKey) -> String {
+        let (mode, path) = (mode.name(), self.path_of(id));
+        match key {
+            LockKey::None => format!("\"{mode}\" lock for node {path}"),
+            LockKey::Child(child) => format!("\"{mode}\" lock for child {child:?} of node {path}"),
+            LockKey::Attribute(name) => format!("\"{mode}\" lock for attribute {name:?} of node {path}"),
+        }
+    }
+
+    fn describe_winner(&self, holder: Guid) -> YsonValue {
+        let Some(transaction) = self.transactions.get(&holder) else { return value::entity() };
+        let mut entries = vec![
+            ("id", value::string(holder.to_string())),
+            ("owner", value::string(&transaction.owner)),
+            ("start_time", value::string(time::format(transaction.start_time))),
+        ];
+        if let Some(title) = transaction.attributes.get("title") {
+            entries.push(("title", title.clone()));
+        }
+        value::map(entries)
+    }
+
+    /// First come, first served: nobody overtakes those who wait.
+    fn check_no_other_waits(&self, id: Guid, request: &LockRequest) -> Result<(), YtError> {
+        let waiting = self.nodes.get(&id).map_or(0, |node| node.pending_locks.len());
+        if waiting == 0 || request.mode == LockMode::Snapshot {
+            return Ok(());
+        }
+        let what = self.describe(id, request.mode, &request.key);
+        Err(YtError::new(
+            code::PENDING_LOCK_CONFLICT,
+            format!("Cannot take {what} since there are {waiting} pending lock(s) for this node"),
+        ))
+    }
+
+    fn insert_lock(
+        &mut self,
+        node: Guid,
+        transaction: Guid,
+        mode: LockMode,
+        key: LockKey,
+        implicit: bool,
+        acquisition_time: Option<u64>,
+    ) -> Guid {
+        let id = Guid::random(LOCK_TYPE);
+        let creation_time = self.now.wall_us;
+        self.locks
+            .insert(id, Lock { id, node, transaction, mode, key, implicit, creation_time, acquisition_time });
+        if let Some(transaction) = self.transactions.get_mut(&transaction) {
+            transaction.locks.insert(id);
+        }
+        id
+    }
+
+    fn grant(&mut self, id: Guid, transaction: Guid, mode: LockMode, key: LockKey, implicit: bool) -> Guid {
+        let now = self.now.wall_us;
+        let lock = self.insert_lock(id, transaction, mode, key, implicit, Some(now));
+        if let Some(node) = self.nodes.get_mut(&id) {
+            node.locks.push(lock);
+        }
+        self.freeze(id, transaction, mode);
+        lock
+    }
+
+    /// A snapshot lock keeps the node as its holder sees it now.
+    fn freeze(&mut self, id: Guid, transaction: Guid, mode: LockMode) {
+        if mode != LockMode::Snapshot {
+            return;
+        }
+        let Some(node) = self.nodes.get(&id) else { return };
+        if node.branches.contains_key(&transaction) {
+            return;
+        }
+        let frozen = self.state(node, Some(transaction));
+        if let Some(node) = self.nodes.get_mut(&id) {
+            node.branches.insert(transaction, Branch::Snapshot(frozen));
+        }
+        if let Some(transaction) = self.transactions.get_mut(&transaction) {
+            transaction.branched.insert(id);
+        }
+    }
+
+    /// Serves those who wait, in order, until one cannot be served.
+    pub(super) fn grant_pending_locks(&mut self, id: Guid) {
+        while let Some(first) = self.nodes.get(&id).and_then(|node| node.pending_locks.front().copied()) {
+            let Some(lock) = self.locks.get(&first) else {
+                if let Some(node) = self.nodes.get_mut(&id) {
+                    node.pending_locks.pop_front();
+                }
+                continue;
+            };
+            let (transaction, mode, key) = (lock.transaction, lock.mode, lock.key.clone());
+            if self.check_lock(id, Some(transaction), mode, &key).is_err() {
+                return;
+            }
+            if let Some(node) = self.nodes.get_mut(&id) {
+                node.pending_locks.pop_front();
+                node.locks.push(first);
+            }
+            let now = self.now.wall_us;
+            if let Some(lock) = self.locks.get_mut(&first) {
+                lock.acquisition_time = Some(now);
+            }
+            self.freeze(id, transaction, mode);
+        }
+    }
+
+    /// Passes the locks of an ended transaction to its parent, or drops them. Returns the nodes concerned.
+    pub(super) fn end_locks(&mut self, transaction: &Transaction, commit: bool) -> Vec<Guid> {
+        let mut nodes = Vec::new();
+        for id in &transaction.locks {
+            let Some(lock) = self.locks.get_mut(id) else { continue };
+            nodes.push(lock.node);
+            let kept = commit && lock.acquisition_time.is_some() && lock.mode != LockMode::Snapshot;
+            if let Some(parent) = transaction.parent.filter(|_| kept) {
+                lock.transaction = parent;
+                let (node, mode, key, implicit) = (lock.node, lock.mode, lock.key.clone(), lock.implicit);
+                let doubled = self.nodes.get(&node).is_some_and(|node| {
+                    node.locks
+                        .iter()
+                        .filter(|other| *other != id)
+                        .filter_map(|other| self.locks.get(other))
+                        .any(|other| {
+                            other.transaction == parent
+                                && other.mode >= mode
+                                && (other.mode == LockMode::Exclusive || other.key == key)
+                        })
+                });
+                if !(implicit && doubled) {
+                    if let Some(parent) = self.transactions.get_mut(&parent) {
+                        parent.locks.insert(*id);
+                    }
+                    continue;
+                }
+            }
+            let Some(lock) = self.locks.remove(id) else { continue };
+            if let Some(node) = self.nodes.get_mut(&lock.node) {
+                node.locks.retain(|other| other != id);
+                node.pending_locks.retain(|other| other != id);
+            }
+        }
+        nodes
+    }
+
+    /// Forgets a lock whose node is gone or has let it go.
+    pub(super) fn drop_lock_record(&mut self, id: Guid) {
+        if let Some(lock) = self.locks.remove(&id)
+            && let Some(transaction) = self.transactions.get_mut(&lock.transaction)
+        {
+            transaction.locks.remove(&id);
+        }
+    }
+
+    /// `@locks` of a node: acquired ones first.
+    pub(super) fn locks_of(&self, node: &super::node::Node) -> YsonValue {
+        let locks = node.locks.iter().chain(&node.pending_locks).filter_map(|lock| self.locks.get(lock));
+        value::list(locks.map(|lock| {
+            let mut entries: Vec<(&str, YsonValue)> = Vec::new();
+            for name in ["id", "state", "transaction_id", "mode", "child_key", "attribute_key"] {
+                if let Some(value) = lock_attribute(lock, name) {
+                    entries.push((name, value));
+                }
+            }
+            value::map(entries)
+        }))
+    }
+
+    /// An attribute of a lock object.
+    pub(super) fn lock_attribute(&self, id: Guid, name: &str) -> Option<YsonValue> {
+        self.locks.get(&id).and_then(|lock| lock_attribute(lock, name))
+    }
+}
+
+/// Attributes that a lock object may have.
+pub(super) const BUILTIN_ATTRIBUTES: [&str; 11] = [
+    "id",
+    "type",
+    "state",
+    "transaction_id",
+    "node_id",
+    "mode",
+    "child_key",
+    "attribute_key",
+    "implicit",
+    "creation_time",
+    "acquisition_time",
+];
+
+fn lock_attribute(lock: &Lock, name: &str) -> Option<YsonValue> {
+    let id = |id: Guid| Some(value::string(id.to_string()));
+    match name {
+        "id" => id(lock.id),
+        "type" => Some(value::string("lock")),
+        "state" => Some(value::string(if lock.acquisition_time.is_some() { "acquired" } else { "pending" })),
+        "transaction_id" => id(lock.transaction),
+        "node_id" => id(lock.node),
+        "mode" => Some(value::string(lock.mode.name())),
+        "child_key" => match &lock.key {
+            LockKey::Child(key) => Some(value::string(key)),
+            _ => None,
+        },
+        "attribute_key" => match &lock.key {
+            LockKey::Attribute(key) => Some(value::string(key)),
+            _ => None,
+        },
+        "implicit" => Some(value::boolean(lock.implicit)),
+        "creation_time" => Some(value::string(time::format(lock.creation_time))),
+        "acquisition_time" => lock.acquisition_time.map(|at| value::string(time::format(at))),
+        _ => None,
+    }
+}
+
+/// Whether a new lock collides with a held one of somebody else.
+fn conflict(held: LockMode, held_key: &LockKey, new: LockMode, new_key: &LockKey) -> bool {
+    match (held, new) {
+        (LockMode::Snapshot, _) | (_, LockMode::Snapshot) => false,
+        (LockMode::Exclusive, _) | (_, LockMode::Exclusive) => true,
+        (LockMode::Shared, LockMode::Shared) => held_key == new_key && *new_key != LockKey::None,
+    }
+}

@@ -1,0 +1,451 @@
+//! Cypress: the tree of nodes, its transactions and locks. A plain structure without IO, threads or clocks: the
+//! server guards it by one mutex and tells it the time, so every rule here is testable by tables.
+//!
+//! A node has a trunk state, which everybody sees, and one branch for each transaction that has changed it or
+//! has frozen it with a snapshot lock. A reader in a transaction sees the trunk with the branches of its
+//! ancestors and its own laid over it, outermost first. A commit moves a branch one level up; at the top it
+//! becomes the trunk.
+
+mod attributes;
+mod data;
+mod lock;
+mod node;
+mod path;
+mod read;
+mod resolve;
+pub mod table;
+pub mod time;
+mod transaction;
+mod value_path;
+mod write;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+pub use attributes::AttributeFilter;
+pub use data::{Append, RowRange};
+pub use lock::{LockKey, LockMode, LockRequest, Locked, Waitable};
+pub use node::{FileContent, NodeType, TableContent};
+pub use path::{Tail, YPath, escape_key};
+pub use time::Now;
+pub use transaction::TransactionOptions;
+pub use write::{CopyKind, CopyOptions, CreateOptions, Existing, Recursive};
+
+use crate::error::{YtError, code};
+use crate::guid::Guid;
+use lock::Lock;
+use node::{Branch, Content, Delta, Node, Stamps, State, VirtualMap};
+use transaction::Transaction;
+use ytsaurus_yson::YsonValue;
+
+/// On whose behalf, and in which transaction, a command runs.
+#[derive(Debug, Clone, Copy)]
+pub struct Scope<'a> {
+    /// The transaction of the request.
+    pub transaction: Option<Guid>,
+    /// The user of the request.
+    pub user: &'a str,
+}
+
+/// The whole state of the master.
+#[derive(Debug)]
+pub struct Cypress {
+    nodes: HashMap<Guid, Node>,
+    transactions: BTreeMap<Guid, Transaction>,
+    locks: BTreeMap<Guid, Lock>,
+    root: Guid,
+    now: Now,
+    revision: u64,
+    last_timestamp: u64,
+    /// Nodes that have `@expiration_time` or `@expiration_timeout`.
+    expiring: BTreeSet<Guid>,
+    /// Transactions that have ended since the last [`Cypress::take_ended`].
+    ended: Vec<Guid>,
+}
+
+impl Cypress {
+    /// A fresh tree with what every cluster has.
+    pub fn new(now: Now) -> Cypress {
+        let root = Guid::random(NodeType::MapNode.code());
+        let mut cypress = Cypress {
+            nodes: HashMap::new(),
+            transactions: BTreeMap::new(),
+            locks: BTreeMap::new(),
+            root,
+            now,
+            revision: 1 << 32,
+            last_timestamp: 0,
+            expiring: BTreeSet::new(),
+            ended: Vec::new(),
+        };
+        let stamps = cypress.fresh_stamps();
+        cypress.insert_node(
+            root,
+            NodeType::MapNode,
+            None,
+            "root",
+            Content::initial(NodeType::MapNode),
+            stamps,
+        );
+        for name in ["tmp", "home", "sys"] {
+            cypress.plant(root, name, Content::initial(NodeType::MapNode));
+        }
+        if let Some(sys) = cypress.nodes[&root].trunk_child("sys") {
+            cypress.plant(sys, "transactions", Content::Virtual(VirtualMap::Transactions));
+            cypress.plant(sys, "topmost_transactions", Content::Virtual(VirtualMap::TopmostTransactions));
+            cypress.plant(sys, "locks", Content::Virtual(VirtualMap::Locks));
+            if let Some(node) = cypress.nodes.get_mut(&sys) {
+                let name = crate::value::string("minicluster");
+                node.trunk.attributes.insert("cluster_name".to_owned(), name);
+            }
+        }
+        cypress
+    }
+
+    fn plant(&mut self, parent: Guid, name: &str, content: Content) {
+        let id = Guid::random(NodeType::MapNode.code());
+        let stamps = self.fresh_stamps();
+        self.insert_node(id, NodeType::MapNode, Some((parent, name.to_owned())), "root", content, stamps);
+        if let Some(Content::Map(children)) = self.nodes.get_mut(&parent).map(|node| &mut node.trunk.content)
+        {
+            children.insert(name.to_owned(), id);
+        }
+    }
+
+    /// Sets the clock and lets pass away what has expired. Every request starts with it.
+    pub fn advance(&mut self, now: Now) {
+        self.now = now;
+        self.expire_transactions();
+        self.expire_nodes();
+    }
+
+    /// The moment (on the monotonic clock) at which [`Cypress::advance`] will next have something to do.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        let transactions = self.transactions.values().map(|transaction| transaction.expires_at());
+        let nodes = self.expiring.iter().filter_map(|id| self.node_expires_at(*id));
+        let after = |wall_us: u64| {
+            self.now.monotonic + Duration::from_micros(wall_us.saturating_sub(self.now.wall_us))
+        };
+        transactions.chain(nodes.map(after)).min()
+    }
+
+    /// The transactions that have ended since the last call.
+    pub fn take_ended(&mut self) -> Vec<Guid> {
+        std::mem::take(&mut self.ended)
+    }
+
+    /// A number that grows with every call: `generate_timestamp`. Seconds since 1970 in the upper 34 bits.
+    pub fn generate_timestamp(&mut self) -> u64 {
+        let from_clock = (self.now.wall_us / 1_000_000) << 30;
+        self.last_timestamp = from_clock.max(self.last_timestamp + 1);
+        self.last_timestamp
+    }
+
+    fn fresh_stamps(&mut self) -> Stamps {
+        self.revision += 1;
+        Stamps {
+            modification_time: self.now.wall_us,
+            attribute_revision: self.revision,
+            content_revision: self.revision,
+        }
+    }
+
+    fn insert_node(
+        &mut self,
+        id: Guid,
+        node_type: NodeType,
+        parent: Option<(Guid, String)>,
+        owner: &str,
+        content: Content,
+        stamps: Stamps,
+    ) {
+        let node = Node {
+            id,
+            node_type,
+            created_in: None,
+            parent,
+            owner: owner.to_owned(),
+            creation_time: self.now.wall_us,
+            access_time: self.now.wall_us,
+            access_counter: 0,
+            trunk: State { attributes: BTreeMap::new(), content, stamps },
+            branches: BTreeMap::new(),
+            locks: Vec::new(),
+            pending_locks: std::collections::VecDeque::new(),
+        };
+        self.nodes.insert(id, node);
+    }
+
+    // === views ===
+
+    /// A transaction and its ancestors, innermost first.
+    fn chain(&self, transaction: Option<Guid>) -> Vec<Guid> {
+        let mut chain = Vec::new();
+        let mut current = transaction;
+        while let Some(id) = current {
+            chain.push(id);
+            current = self.transactions.get(&id).and_then(|transaction| transaction.parent);
+        }
+        chain
+    }
+
+    /// A node that this transaction may see.
+    fn node(&self, id: Guid, transaction: Option<Guid>) -> Result<&Node, YtError> {
+        self.nodes
+            .get(&id)
+            .filter(|node| node.created_in.is_none_or(|owner| self.chain(transaction).contains(&owner)))
+            .ok_or_else(|| YtError::resolve(format!("No such object {id}")))
+    }
+
+    /// A node that is known to exist, because this request has just resolved it.
+    fn existing(&self, id: Guid) -> Result<&Node, YtError> {
+        self.nodes.get(&id).ok_or_else(|| YtError::resolve(format!("No such object {id}")))
+    }
+
+    /// The whole state of a node as this transaction sees it.
+    fn state(&self, node: &Node, transaction: Option<Guid>) -> State {
+        let mut deltas: Vec<&Delta> = Vec::new();
+        let mut base = &node.trunk;
+        for level in self.chain(transaction) {
+            match node.branches.get(&level) {
+                Some(Branch::Snapshot(frozen)) => {
+                    base = frozen;
+                    break;
+                }
+                Some(Branch::Delta(delta)) => deltas.push(delta),
+                None => {}
+            }
+        }
+        let mut state = base.clone();
+        for delta in deltas.into_iter().rev() {
+            state.apply(delta);
+        }
+        state
+    }
+
+    /// A child as this transaction sees it, without building the whole map.
+    fn child(&self, node: &Node, transaction: Option<Guid>, key: &str) -> Option<Guid> {
+        for level in self.chain(transaction) {
+            match node.branches.get(&level) {
+                Some(Branch::Snapshot(State { content: Content::Map(children), .. })) => {
+                    return children.get(key).copied();
+                }
+                Some(Branch::Delta(delta)) => {
+                    if let Some(child) = delta.children.get(key) {
+                        return *child;
+                    }
+                }
+                _ => {}
+            }
+        }
+        node.trunk_child(key)
+    }
+
+    /// All children as this transaction sees them.
+    fn children(&self, node: &Node, transaction: Option<Guid>) -> BTreeMap<String, Guid> {
+        match self.state(node, transaction).content {
+            Content::Map(children) => children,
+            _ => BTreeMap::new(),
+        }
+    }
+
+    /// Whether this transaction has removed the node.
+    fn is_detached(&self, node: &Node, transaction: Option<Guid>) -> bool {
+        node.parent.is_none() && node.id != self.root
+            || self
+                .chain(transaction)
+                .iter()
+                .any(|level| matches!(node.branches.get(level), Some(Branch::Delta(delta)) if delta.detached))
+    }
+
+    /// The path by which a node can be found: `//a/b`, or `#id` for what hangs nowhere.
+    fn path_of(&self, id: Guid) -> String {
+        let mut keys = Vec::new();
+        let mut current = id;
+        while let Some(node) = self.nodes.get(&current) {
+            match &node.parent {
+                Some((parent, key)) => {
+                    keys.push(escape_key(key));
+                    current = *parent;
+                }
+                None if current == self.root => {
+                    let mut path = "/".to_owned();
+                    for key in keys.iter().rev() {
+                        path.push('/');
+                        path.push_str(key);
+                    }
+                    return path;
+                }
+                None => break,
+            }
+        }
+        format!("#{id}")
+    }
+
+    // === changes ===
+
+    /// The place where a transaction's change of a node goes. Locks are the caller's matter.
+    fn modify(&mut self, id: Guid, transaction: Option<Guid>, change: Change) {
+        let mut stamps = self.fresh_stamps();
+        if matches!(change, Change::Attribute(..)) {
+            stamps.content_revision = 0;
+        } else {
+            stamps.attribute_revision = 0;
+        }
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        let Some(transaction) = transaction else {
+            match change {
+                Change::Attribute(name, Some(value)) => drop(node.trunk.attributes.insert(name, value)),
+                Change::Attribute(name, None) => drop(node.trunk.attributes.remove(&name)),
+                Change::Child(key, child) => {
+                    if let Content::Map(children) = &mut node.trunk.content {
+                        match child {
+                            Some(child) => children.insert(key, child),
+                            None => children.remove(&key),
+                        };
+                    }
+                }
+                Change::Content(delta) => delta.apply_to(&mut node.trunk.content),
+                Change::Detach => node.parent = None,
+            }
+            node.trunk.stamps.merge(stamps);
+            return;
+        };
+        if let Some(owner) = self.transactions.get_mut(&transaction) {
+            owner.branched.insert(id);
+        }
+        let branch = node.branches.entry(transaction).or_insert_with(|| Branch::Delta(Delta::default()));
+        // A snapshot branch cannot be written to: taking the lock for the change has been refused before.
+        let Branch::Delta(delta) = branch else { return };
+        match change {
+            Change::Attribute(name, value) => drop(delta.attributes.insert(name, value)),
+            Change::Child(key, child) => drop(delta.children.insert(key, child)),
+            Change::Content(content) => delta.content.merge(content),
+            Change::Detach => delta.detached = true,
+        }
+        delta.stamps.merge(stamps);
+    }
+
+    fn set_attribute(&mut self, id: Guid, transaction: Option<Guid>, name: &str, value: Option<YsonValue>) {
+        if matches!(name, "expiration_time" | "expiration_timeout") {
+            self.expiring.insert(id);
+        }
+        self.modify(id, transaction, Change::Attribute(name.to_owned(), value));
+    }
+
+    /// Forgets a node that hangs nowhere and that no branch keeps alive, with everything below it.
+    fn forget_if_unreachable(&mut self, id: Guid) {
+        let Some(node) = self.nodes.get(&id) else { return };
+        if node.parent.is_some() || id == self.root || !node.branches.is_empty() || node.created_in.is_some()
+        {
+            return;
+        }
+        let Some(node) = self.nodes.remove(&id) else { return };
+        self.expiring.remove(&id);
+        for lock in node.locks.iter().chain(&node.pending_locks) {
+            self.drop_lock_record(*lock);
+        }
+        if let Content::Map(children) = node.trunk.content {
+            for child in children.into_values() {
+                if let Some(child_node) = self.nodes.get_mut(&child)
+                    && child_node.parent.as_ref().is_some_and(|(parent, _)| *parent == id)
+                {
+                    child_node.parent = None;
+                }
+                self.forget_if_unreachable(child);
+            }
+        }
+    }
+
+    // === expiration of nodes ===
+
+    fn node_expires_at(&self, id: Guid) -> Option<u64> {
+        let node = self.nodes.get(&id)?;
+        let attribute = |name: &str| node.trunk.attributes.get(name);
+        let time = attribute("expiration_time").and_then(attributes::parse_time);
+        let timeout = attribute("expiration_timeout")
+            .and_then(crate::value::as_i64)
+            .and_then(|timeout_ms| u64::try_from(timeout_ms).ok())
+            .map(|timeout_ms| {
+                let touched = node.access_time.max(node.trunk.stamps.modification_time);
+                touched.saturating_add(timeout_ms.saturating_mul(1000))
+            });
+        time.into_iter().chain(timeout).min()
+    }
+
+    fn expire_nodes(&mut self) {
+        let now = self.now.wall_us;
+        let expired: Vec<Guid> = self
+            .expiring
+            .iter()
+            .copied()
+            .filter(|id| self.node_expires_at(*id).is_some_and(|at| at <= now))
+            .collect();
+        for id in expired {
+            // A node that somebody has locked stays; it is looked at again when its time is set anew.
+            self.expiring.remove(&id);
+            if let Err(error) = self.remove_subtree(id, Scope { transaction: None, user: "root" }) {
+                tracing::debug!(path = self.path_of(id), %error, "an expired node stays");
+            }
+        }
+        let known: Vec<Guid> =
+            self.expiring.iter().copied().filter(|id| !self.nodes.contains_key(id)).collect();
+        for id in known {
+            self.expiring.remove(&id);
+        }
+    }
+
+    /// Fails unless these transactions are alive.
+    pub fn check_prerequisites(&self, transactions: &[Guid]) -> Result<(), YtError> {
+        match transactions.iter().find(|id| !self.transactions.contains_key(id)) {
+            None => Ok(()),
+            Some(id) => Err(YtError::new(
+                code::PREREQUISITE_CHECK_FAILED,
+                format!("Prerequisite check failed: transaction {id} is missing"),
+            )),
+        }
+    }
+
+    /// Fails unless the node at this path has this revision.
+    pub fn check_prerequisite_revision(
+        &self,
+        path: &str,
+        scope: Scope<'_>,
+        revision: u64,
+    ) -> Result<(), YtError> {
+        let failed = |what: String| {
+            YtError::new(code::PREREQUISITE_CHECK_FAILED, format!("Prerequisite check failed: {what}"))
+        };
+        let id = self
+            .resolve_node(&YPath::parse(path)?, scope)
+            .map_err(|error| failed(format!("failed to resolve path {path}")).with_inner(error))?;
+        let actual = self.state(self.existing(id)?, scope.transaction).stamps.revision();
+        if actual == revision {
+            Ok(())
+        } else {
+            Err(failed(format!("node {path} revision mismatch: expected {revision}, found {actual}")))
+        }
+    }
+}
+
+impl Node {
+    fn trunk_child(&self, key: &str) -> Option<Guid> {
+        match &self.trunk.content {
+            Content::Map(children) => children.get(key).copied(),
+            _ => None,
+        }
+    }
+}
+
+/// One change of one node.
+#[derive(Debug)]
+enum Change {
+    Attribute(String, Option<YsonValue>),
+    Child(String, Option<Guid>),
+    Content(node::ContentDelta),
+    /// It is not in the tree any more.
+    Detach,
+}
+
+#[cfg(test)]
+mod tests;
