@@ -41,7 +41,7 @@ pub async fn pack_all(
     let libs =
         libs.map(|(index, path)| ("bind_local_lib", operation::lib_archive(index), path, Skip::PythonCaches));
     let tasks = binds.chain(libs).map(|(option, name, source, skip)| async move {
-        terminal.status("packing", &format!(" {}", source.display()));
+        terminal.progress(format_args!("packing {}", source.display()));
         let path = folder.join(&name);
         let packed = {
             let (source, path, cancel) = (source.clone(), path.clone(), cancel.clone());

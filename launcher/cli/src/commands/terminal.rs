@@ -74,6 +74,13 @@ impl Terminal {
         }
     }
 
+    /// How far something is: for a terminal only.
+    pub fn progress(&self, text: impl Display) {
+        if self.kind == Kind::Interactive {
+            self.lock().bar.get_or_insert_with(new_bar).set_message(text.to_string());
+        }
+    }
+
     /// Takes the status line away.
     pub fn clear(&self) {
         if let Some(bar) = self.lock().bar.take() {

@@ -105,16 +105,13 @@ pub async fn until_over(followed: &Followed) -> Result<End, Error> {
             Ok(operation) => {
                 trouble.over(terminal);
                 let look = Look::read(&operation);
-                let elapsed = format!(", {}", clock(started.elapsed()));
-                terminal.status(
-                    &format!("operation {operation_id}: {}", look.describe(followed.node_count)),
-                    &elapsed,
-                );
                 if let Some(end) = look.end() {
                     tail.finish().await;
                     terminal.clear();
                     return Ok(end);
                 }
+                let text = format!("operation {operation_id}: {}", look.describe(followed.node_count));
+                terminal.status(&text, &format!(", {}", clock(started.elapsed())));
                 if look.state == "running" {
                     tail.poll().await;
                 }

@@ -31,15 +31,11 @@ impl Minicluster {
     /// Starts it and waits until it listens.
     pub(super) async fn start(program: &Path, folder: &RunFolder) -> anyhow::Result<Self> {
         let port_file = folder.path().join("minicluster.port");
-        let data = folder.files().join("minicluster");
         let log = folder.path().join("minicluster.log");
         let stderr = File::create(&log).with_context(|| format!("cannot write `{}`", log.display()))?;
-        fs::create_dir_all(&data).with_context(|| format!("cannot make the folder `{}`", data.display()))?;
         let mut child = Command::new(program)
             .args(["--listen", "127.0.0.1", "--port", "0", "--exit-on-stdin-eof", "--port-file"])
             .arg(&port_file)
-            .arg("--data")
-            .arg(&data)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(stderr)
@@ -78,8 +74,9 @@ async fn wait_for_port(child: &mut Child, port_file: &PathBuf, log: &Path) -> an
         }
         if let Some(status) = child.try_wait().context("cannot wait for the minicluster")? {
             let said = fs::read_to_string(log).unwrap_or_default();
-            let last = said.lines().last().unwrap_or("it said nothing").to_owned();
-            bail!("the minicluster did not start ({status}): {last}");
+            let said = said.trim();
+            let said = if said.is_empty() { "it said nothing" } else { said };
+            bail!("the minicluster did not start ({status}): {said}");
         }
         sleep(POLL).await;
     }

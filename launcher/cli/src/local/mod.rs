@@ -138,7 +138,7 @@ async fn prepare_sandboxes(
     folder.add_file(operation::JOB_SPEC_FILE, &job_spec.to_json())?;
     for (index, file) in expanded.files.iter().enumerate() {
         let name = operation::cypress_file(index);
-        terminal.status("downloading", &format!(" {}", file.path));
+        terminal.progress(format_args!("downloading {}", file.path));
         folder.download(client, file, &name).await?;
     }
     let names = archives.iter().map(|archive| archive.name.clone());

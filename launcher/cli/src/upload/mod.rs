@@ -167,6 +167,6 @@ impl Meter {
         self.sent[index].store(sent, Ordering::Relaxed);
         let sent = self.sent.iter().map(|sent| sent.load(Ordering::Relaxed)).sum();
         let total = self.total.load(Ordering::Relaxed);
-        self.terminal.status("uploading", &format!(": {} of {}", size(sent), size(total)));
+        self.terminal.progress(format_args!("uploading: {} of {}", size(sent), size(total)));
     }
 }
