@@ -25,6 +25,9 @@ use super::spec::{OperationSpec, Stdout};
 use super::stderr::Stderr;
 use crate::error::YtError;
 
+/// Longest single wait: the kernel counts milliseconds in 31 bits.
+const LONGEST_WAIT: Duration = Duration::from_hours(1);
+
 /// Everything that a job needs.
 pub(super) struct JobPlan {
     pub(super) identity: JobIdentity,
@@ -231,9 +234,6 @@ fn collect(
         }
     }
 }
-
-/// Longest single wait: the kernel counts milliseconds in 31 bits.
-const LONGEST_WAIT: Duration = Duration::from_hours(1);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stream {

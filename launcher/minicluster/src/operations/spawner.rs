@@ -6,6 +6,7 @@
 
 use std::ffi::OsString;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
 
@@ -16,7 +17,6 @@ use tractorun_sys::jobroot::{self, Isolation, Job, JobCommand, JobEnd, JobError,
 
 use super::OperationsError;
 use super::slots::{Slot, Slots};
-use std::sync::Arc;
 
 /// A job to start, and what to do just before its command runs.
 pub(super) struct Start {
@@ -67,6 +67,8 @@ impl Spawner {
                     announce(isolation, &reasons);
                     return Ok(isolation);
                 }
+                // Often the same for several kinds.
+                Err(reason) if reasons.contains(&reason) => {}
                 Err(reason) => reasons.push(reason),
             }
         }
