@@ -9,6 +9,7 @@ use tractorun_yt::value::{self, ValueExt};
 use tractorun_yt::{BatchRequest, Client, Error, JobFilter, StderrRange, YsonValue, YtError, codes};
 
 use crate::report::ExitStatus;
+use crate::settings::Place;
 
 use super::{End, Followed};
 
@@ -68,7 +69,8 @@ pub async fn report(followed: &Followed, end: End) -> ExitStatus {
     };
     if let (End::Failed, Some(failure)) = (end, &failure) {
         terminal.write(&quote(&failure.stderr_tail));
-        terminal.error(describe(&format!("operation {operation_id} failed: "), failure));
+        let prefix = format!("operation {operation_id} failed: ");
+        terminal.error(describe(&prefix, failure, Place::Cluster));
         return ExitStatus::Job(failure.exit_code);
     }
     let error = operation_error(client, operation_id).await;
@@ -83,8 +85,8 @@ pub async fn report(followed: &Followed, end: End) -> ExitStatus {
 }
 
 /// The verdict as an error's text: who, where, what, and what may help.
-pub fn describe(prefix: &str, failure: &Failure) -> String {
-    match hint(failure) {
+pub fn describe(prefix: &str, failure: &Failure, place: Place) -> String {
+    match hint(failure, place) {
         Some(hint) => format!("{prefix}{failure}\nhint: {hint}"),
         None => format!("{prefix}{failure}"),
     }
@@ -95,15 +97,20 @@ pub fn quote(lines: &[String]) -> Vec<u8> {
     lines.iter().flat_map(|line| format!("  | {line}\n").into_bytes()).collect()
 }
 
-fn hint(failure: &Failure) -> Option<&'static str> {
-    match &failure.cause {
-        Cause::WorkerKilled { signal } if signal == "SIGKILL" => Some(
+fn hint(failure: &Failure, place: Place) -> Option<&'static str> {
+    match (&failure.cause, place) {
+        (Cause::WorkerKilled { signal }, Place::Cluster) if signal == "SIGKILL" => Some(
             "the kernel kills a process when the node's memory is used up; a higher `resources.memory_limit` may help",
         ),
-        Cause::WorkerNotStarted { .. } => {
+        (Cause::WorkerKilled { signal }, Place::Local) if signal == "SIGKILL" => {
+            Some("the kernel kills a process when this machine's memory is used up")
+        }
+        (Cause::WorkerNotStarted { .. }, Place::Cluster) => {
             Some("the command must exist in the image, or be bound with `bind_local`")
         }
-        Cause::NodeLost { .. } => Some("the node went away without a word, or its network did; try again"),
+        (Cause::NodeLost { .. }, Place::Cluster) => {
+            Some("the node went away without a word, or its network did; try again")
+        }
         _ => None,
     }
 }
@@ -209,9 +216,15 @@ mod tests {
             elapsed_seconds: 1.0,
             stderr_tail: Vec::new(),
         };
-        assert_eq!(describe("", &failure), "rank 3 on node 1 (h) exited with code 7 after 1.0 s");
+        assert_eq!(
+            describe("", &failure, Place::Cluster),
+            "rank 3 on node 1 (h) exited with code 7 after 1.0 s"
+        );
         failure.cause = Cause::WorkerKilled { signal: "SIGKILL".into() };
-        assert!(describe("x: ", &failure).contains("x: rank 3 on node 1 (h) was killed by SIGKILL"));
-        assert!(describe("x: ", &failure).contains("\nhint: the kernel kills"));
+        assert!(
+            describe("x: ", &failure, Place::Cluster)
+                .contains("x: rank 3 on node 1 (h) was killed by SIGKILL")
+        );
+        assert!(describe("x: ", &failure, Place::Cluster).contains("\nhint: the kernel kills"));
     }
 }

@@ -23,7 +23,7 @@ use crate::follow::verdict;
 use crate::operation;
 use crate::pack::Cancel;
 use crate::report::ExitStatus;
-use crate::settings::{Invocation, Mesh, Settings};
+use crate::settings::{Invocation, Mesh, Place, Settings};
 
 use folder::RunFolder;
 use minicluster::Minicluster;
@@ -42,7 +42,9 @@ pub async fn run(invocation: &Invocation, terminal: &Terminal) -> anyhow::Result
     let folder = RunFolder::create()?;
     let Mesh { node_count, process_per_node, .. } = settings.mesh;
     terminal.line(format_args!(
-        "running on this machine: {node_count} nodes, {process_per_node} workers on each"
+        "running on this machine: {} with {} each",
+        plural(node_count, "node"),
+        plural(process_per_node, "worker")
     ));
     let (cluster, config) = match start_cluster(&folder, &mut interrupts).await? {
         Ok(started) => started,
@@ -185,6 +187,11 @@ fn working_directory(settings: &Settings) -> anyhow::Result<Option<PathBuf>> {
     Ok(None)
 }
 
+/// `1 node`, `2 nodes`.
+fn plural(count: u32, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
 /// Says how the job ended.
 async fn conclude(
     settings: &Settings,
@@ -198,7 +205,7 @@ async fn conclude(
     };
     if let Ok(Some(failure)) = verdict::read_failure(client, &settings.yt_path, operation_id).await {
         // The worker's last lines are on the terminal already.
-        terminal.error(verdict::describe("", &failure));
+        terminal.error(verdict::describe("", &failure, Place::Local));
         ExitStatus::Job(failure.exit_code)
     } else {
         terminal.error(format_args!("the job failed with code {code}"));
