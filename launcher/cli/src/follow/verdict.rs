@@ -9,7 +9,7 @@ use tractorun_yt::value::{self, ValueExt};
 use tractorun_yt::{BatchRequest, Client, Error, JobFilter, StderrRange, YsonValue, YtError, codes};
 
 use crate::report::ExitStatus;
-use crate::settings::Place;
+use crate::settings::{Place, ProxyStderrMode};
 
 use super::{End, Followed};
 
@@ -68,7 +68,9 @@ pub async fn report(followed: &Followed, end: End) -> ExitStatus {
         }
     };
     if let (End::Failed, Some(failure)) = (end, &failure) {
-        terminal.write(&quote(&failure.stderr_tail));
+        if !(failure.node_rank == 0 && followed.proxy_stderr_mode == ProxyStderrMode::Primary) {
+            terminal.write(&quote(&failure.stderr_tail));
+        }
         let prefix = format!("operation {operation_id} failed: ");
         terminal.error(describe(&prefix, failure, Place::Cluster));
         return ExitStatus::Job(failure.exit_code);
@@ -127,6 +129,11 @@ async fn failed_job_tail(followed: &Followed) -> Vec<String> {
     let jobs = client.list_jobs(operation_id, filter).await.unwrap_or_default();
     let finished = |job: &&YsonValue| job.get("finish_time").and_then(YsonValue::as_str).map(str::to_owned);
     let Some(job) = jobs.iter().min_by_key(finished) else { return Vec::new() };
+    let cookie = job.get("job_cookie").and_then(ValueExt::as_int);
+    if followed.proxy_stderr_mode == ProxyStderrMode::Primary && cookie.is_none_or(|cookie| cookie == 0) {
+        // They were shown as they came.
+        return Vec::new();
+    }
     let size = job.get("stderr_size").and_then(ValueExt::as_uint).unwrap_or(0);
     let Some(job) = job.get("id").and_then(YsonValue::as_str) else { return Vec::new() };
     let range = StderrRange { offset: size.saturating_sub(TAIL_BYTES), limit: TAIL_BYTES };

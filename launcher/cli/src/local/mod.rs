@@ -7,8 +7,10 @@
 
 use std::env;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
+use tokio::time::timeout;
 use tractorun_contract::env as names;
 use tractorun_contract::job_spec::JobSpec;
 use tractorun_yt::{Client, ClientConfig};
@@ -33,6 +35,9 @@ mod folder;
 mod minicluster;
 mod node;
 mod ports;
+
+/// Killing takes some milliseconds; what outlives this cannot be killed by anybody.
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs the job on this machine.
 pub async fn run(invocation: &Invocation, terminal: &Terminal) -> anyhow::Result<ExitStatus> {
@@ -106,12 +111,17 @@ async fn run_job(
         tokio::select! {
             codes = nodes.wait() => break codes,
             stop = interrupts.next() => {
+                nodes.stop();
                 if stopped.is_none() {
                     stopped = Some(stop);
                     terminal.line("stopping; Ctrl-C again kills");
-                    nodes.close_lifelines();
                 } else {
-                    nodes.kill().await;
+                    // Being asked twice, init kills what is left of its workers; a third signal does not wait
+                    // for that.
+                    let end = timeout(KILL_TIMEOUT, nodes.wait());
+                    if !matches!(interrupts.guard(end).await, Ok(Ok(_))) {
+                        nodes.kill().await;
+                    }
                     return Ok(stop.status());
                 }
             }

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use futures_util::future;
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::task::JoinHandle;
@@ -150,9 +152,14 @@ impl Nodes {
         future::join_all(self.nodes.iter_mut().map(Node::wait)).await
     }
 
-    /// Tells all to stop in order.
-    pub(super) fn close_lifelines(&mut self) {
+    /// Tells all to stop: the first time in order, then at once.
+    pub(super) fn stop(&mut self) {
         for node in &mut self.nodes {
+            // There is an id for as long as the process is not waited for, so it cannot be somebody else's.
+            if let Some(pid) = node.child.id().and_then(|id| i32::try_from(id).ok()) {
+                // One that is just ending does not mind.
+                let _ = signal::kill(Pid::from_raw(pid), Signal::SIGTERM);
+            }
             node.lifeline = None;
         }
     }
@@ -288,13 +295,24 @@ mod tests {
     #[tokio::test]
     async fn a_node_ends_with_its_lifeline_and_its_words_are_kept() {
         let (_temporary, folder, mut nodes) = start_script("pwd >&2; cat; printf bye >&2; exit 5");
-        nodes.close_lifelines();
+        nodes.nodes[0].lifeline = None;
         assert_eq!(nodes.wait().await, [5]);
         let sandbox = folder.sandbox().canonicalize().unwrap();
         let log = std::fs::read_to_string(folder.stderr_log()).unwrap();
         assert_eq!(log, format!("{}\nbye\n", sandbox.display()));
         // A wait that was begun again after a signal finds the same.
         assert_eq!(nodes.wait().await, [5]);
+    }
+
+    #[tokio::test]
+    async fn a_node_is_asked_to_stop_by_a_signal() {
+        let (temporary, _folder, mut nodes) =
+            start_script("trap 'exit 6' TERM; echo > ../../up; while :; do sleep 0.01; done");
+        while !temporary.path().join("up").exists() {
+            tokio::task::yield_now().await;
+        }
+        nodes.stop();
+        assert_eq!(nodes.wait().await, [6]);
     }
 
     #[tokio::test]
