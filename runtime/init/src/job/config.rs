@@ -19,6 +19,10 @@ use tractorun_yt::ClientConfig;
 
 use super::{Environment, Prefix};
 
+/// The launcher has just talked to the cluster: a proxy that cannot be reached may be a network that is still
+/// being set up for the container.
+const FIRST_CONTACT: Duration = Duration::from_secs(20);
+
 /// What a node runs and with whom. There is no value in it that a later phase has to doubt.
 #[derive(Debug)]
 pub(super) struct Config {
@@ -132,7 +136,7 @@ fn check(spec: JobSpec, environment: &Environment, sandbox: &Path) -> Result<Con
         _ => environment.get(name).and_then(|value| value.to_str()).map(str::to_owned),
     };
     let client = match ClientConfig::from_environment(&lookup, None) {
-        Ok(client) => Some(client),
+        Ok(client) => Some(ClientConfig { first_contact_budget: FIRST_CONTACT, ..client }),
         Err(error) => {
             problems.add("cluster", &error.to_string());
             None

@@ -4,18 +4,20 @@
 //! cut off cannot write over its successor.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
-use tracing::debug;
+use tokio::time::sleep;
+use tracing::{debug, info};
 use tractorun_contract::cypress::{self, INCARNATION_ID, incarnation as attribute};
 use tractorun_contract::failure::{FAILURE_ATTRIBUTE, Failure};
 use tractorun_contract::topology::Topology;
 use tractorun_yt::error::TransportKind;
 use tractorun_yt::value::{self, ValueExt};
 use tractorun_yt::{
-    BatchRequest, Client, CreateOptions, Error, LockMode, LockWait, NodeType, Transaction,
+    BatchRequest, Client, CreateOptions, Error, LockMode, LockWait, NodeType, Transaction, TransactionId,
     TransactionOptions, YsonValue, codes,
 };
 
@@ -27,6 +29,9 @@ use crate::control::wire::JoinKey;
 /// A leader cut off from the cluster for longer than this loses the run; a leader that was killed keeps its
 /// successor waiting for as long.
 const FENCE_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// How often a waiting leader looks whether the one that it waits for is dead.
+const DEAD_LEADER_PERIOD: Duration = Duration::from_secs(2);
 
 /// The notice board under one `yt_path`.
 #[derive(Debug, Clone)]
@@ -65,7 +70,11 @@ impl NoticeBoard for CypressBoard {
         };
         let transaction = self.client.start_transaction(options).await?;
         let path = cypress::primary_lock(&self.yt_path);
-        match transaction.client().lock(&path, LockMode::Exclusive, LockWait::UpTo(patience)).await {
+        let locked = tokio::select! {
+            locked = transaction.client().lock(&path, LockMode::Exclusive, LockWait::UpTo(patience)) => locked,
+            never = self.end_dead_leaders() => match never {},
+        };
+        match locked {
             Ok(_) => {}
             Err(error) => {
                 let conflict = error.contains(codes::LOCK_CONFLICT);
@@ -109,9 +118,54 @@ impl NoticeBoard for CypressBoard {
     }
 }
 
+impl CypressBoard {
+    /// While we wait for the lock: ends the transaction of an earlier leader that cannot do it any more,
+    /// because its operation was aborted. It would keep us waiting until it times out.
+    async fn end_dead_leaders(&self) -> Infallible {
+        let mut pause = DEAD_LEADER_PERIOD / 8;
+        loop {
+            sleep(pause).await;
+            pause = DEAD_LEADER_PERIOD;
+            match self.end_dead_leader().await {
+                Ok(None) => {}
+                Ok(Some(operation)) => info!("ended the lead of operation {operation}, which is over"),
+                // The transaction's timeout does the same, later.
+                Err(error) => debug!("cannot tell whether the earlier leader lives: {error}"),
+            }
+        }
+    }
+
+    /// Gives the operation whose leader's transaction was ended, if there was one to end.
+    async fn end_dead_leader(&self) -> Result<Option<String>, BoardError> {
+        let Some(newest) = self.newest().await? else { return Ok(None) };
+        let path = format!("{}/@", cypress::incarnation(&self.yt_path, newest));
+        let attributes =
+            self.client.get_with(&path, &[attribute::OPERATION_ID, attribute::TRANSACTION_ID]).await?;
+        let (Some(operation), Some(transaction)) = (
+            attributes.get(attribute::OPERATION_ID).and_then(text),
+            attributes.get(attribute::TRANSACTION_ID).and_then(text),
+        ) else {
+            return Ok(None);
+        };
+        // An operation that the cluster does not know is none of its own: a run on somebody's machine, which
+        // may well be alive.
+        let state = self.client.get_operation(&operation, &["state"]).await?;
+        match state.get("state").and_then(text).as_deref() {
+            Some("completed" | "failed" | "aborted") => {
+                self.client.abort_transaction(&TransactionId::new(transaction)).await?;
+                Ok(Some(operation))
+            }
+            Some(_) | None => Ok(None),
+        }
+    }
+}
+
+fn text(value: &YsonValue) -> Option<String> {
+    value.as_bytes().map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+}
+
 /// Reads the attributes of an incarnation; none where something is not there (yet).
 fn notice(attributes: &YsonValue) -> Option<Notice> {
-    let text = |value: &YsonValue| value.as_bytes().map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     let operation_id = text(attributes.get(attribute::OPERATION_ID)?)?;
     let control = attributes.get(attribute::CONTROL_ENDPOINT).and_then(|endpoint| {
         Some(ControlEndpoint {

@@ -222,7 +222,11 @@ async fn wait_for_all(incarnation: u32, joined: Joined) -> Result<Attempt, Rende
 /// A cluster that does not answer may do so later; one that says no would say it again.
 fn unless_fatal(error: BoardError) -> Result<Attempt, RendezvousError> {
     match error {
-        BoardError::Unreachable(text) => Ok(Attempt::Again(State::BoardUnreachable(text))),
+        BoardError::Unreachable(text) => {
+            // Its hint would end up in the middle of a line.
+            let line = text.lines().next().unwrap_or_default().to_owned();
+            Ok(Attempt::Again(State::BoardUnreachable(line)))
+        }
         error => Err(error.into()),
     }
 }

@@ -94,7 +94,7 @@ async fn take_lead<B: NoticeBoard>(board: &B, settings: &Settings) -> Result<B::
                 None => break,
             },
             _ = reports.tick() => info!(
-                "waiting for an earlier leader to end: its transaction holds the lock for {} s already",
+                "waiting for an earlier leader to end: its transaction still holds the lock after {} s",
                 started.elapsed().as_secs()
             ),
             () = sleep_until(settings.deadline) => break,
