@@ -59,17 +59,19 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
+        let mut line = String::new();
+        context.field_format().format_fields(Writer::new(&mut line), event)?;
+        // Whatever a message holds: one line.
+        let line = line.replace('\n', " ");
         let kind = match *event.metadata().level() {
+            // It belongs to the line before.
+            _ if line.starts_with("hint: ") => "",
             Level::ERROR => "error: ",
             Level::WARN => "warning: ",
             Level::INFO => "",
             Level::DEBUG => "debug: ",
             Level::TRACE => "trace: ",
         };
-        let mut line = String::new();
-        context.field_format().format_fields(Writer::new(&mut line), event)?;
-        // Whatever a message holds: one line.
-        let line = line.replace('\n', " ");
         writeln!(writer, "tractorun-init: {kind}{line}")
     }
 }
@@ -90,12 +92,14 @@ mod tests {
         let lines = tracing_subscriber::fmt::layer().event_format(OneLine).with_writer(move || sink.clone());
         let subscriber = tracing_subscriber::registry().with(lines).with(ours(LevelFilter::INFO));
         let expected = "tractorun-init: workers started count=2 seconds=0.042\n\
-                        tractorun-init: error: first second\n";
+                        tractorun-init: error: first second\n\
+                        tractorun-init: hint: third\n";
         tracing::subscriber::with_default(subscriber, || {
             info!(count = 2, seconds = %format_args!("{:.3}", 0.0421), "workers started");
             debug!("too quiet");
             info!(target: "hyper::client", "somebody else's");
             error!("first\nsecond");
+            error!("hint: third");
         });
         let mut bytes = vec![0; expected.len()];
         reader.read_exact(&mut bytes).unwrap();

@@ -36,7 +36,7 @@ pub async fn run_job(environment: &Environment, lifeline: Lifeline, clock: Clock
         error!("cannot become a subreaper: {error}");
         return InitExit::Internal.code();
     }
-    info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "started");
+    info!("started, version {}, pid {}", env!("CARGO_PKG_VERSION"), std::process::id());
     let mut lifeline = lifeline;
     let started = match start_up(environment, &mut signals, &mut lifeline).await {
         StartUp::Done(started) => *started,
@@ -106,7 +106,7 @@ async fn run_started(started: Started, signals: Signals, lifeline: Lifeline, clo
     let Started { plan, membership } = started;
     let Membership { incarnation, topology, link, hub, closer } = membership;
     let nodes = identities(&topology, plan.workers.len());
-    info!("incarnation {incarnation} with {} nodes, this is node {}", nodes.len(), plan.node_rank);
+    debug!("incarnation {incarnation} with {} nodes, this is node {}", nodes.len(), plan.node_rank);
 
     let own = Identity { node_rank: plan.node_rank, host: plan.host.clone(), job_id: plan.job_id.clone() };
     let leader = nodes.first().cloned().unwrap_or_else(|| own.clone());

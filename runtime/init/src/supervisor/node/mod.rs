@@ -357,7 +357,10 @@ impl Node {
                 return self.begin_stopping(Outcome::Leaving(conclusion), actions);
             }
         };
-        let mut failure = own.failure(cause, exit_code, self.elapsed(now));
+        // What did not start has no time to have run for.
+        let started = !matches!(cause, Cause::WorkerNotStarted { .. });
+        let elapsed = if started { self.elapsed(now) } else { Duration::ZERO };
+        let mut failure = own.failure(cause, exit_code, elapsed);
         failure.rank = worker.map(|index| self.setup.ranks[index]);
         failure.stderr_tail = stderr_tail;
         actions.push(Action::Tell(NodeMessage::Failed(failure.clone())));

@@ -186,7 +186,7 @@ fn a_worker_that_cannot_be_started_stops_those_before_it() {
     let mut harness = Harness::job();
     harness.after([Event::Begun, Event::Spawned { worker: 0, pid: pid(100) }]);
     let reason = "`x`: command not found".to_owned();
-    let failure = own_failure(Cause::WorkerNotStarted { reason: reason.clone() }, Some(3), 127, 2.0);
+    let failure = own_failure(Cause::WorkerNotStarted { reason: reason.clone() }, Some(3), 127, 0.0);
     assert_eq!(harness.step(Event::SpawnFailed { worker: 1, reason, exit_code: 127 }), failing(&failure));
 }
 
