@@ -1,4 +1,4 @@
-//! A single-machine server of the YTsaurus HTTP API, with real jobs.
+//! A single-machine server of the YT HTTP API, with real jobs.
 //!
 //! It owns what a cluster would: Cypress with its transactions and locks (`cypress`), the bytes behind it
 //! (`storage`), operations and their jobs (`operations`), and the HTTP front in front of them (`http`,

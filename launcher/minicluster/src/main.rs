@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use tracing_subscriber::filter::LevelFilter;
 use tractorun_minicluster::{Minicluster, MiniclusterConfig, Tokens};
 
-/// A single-machine server of the YTsaurus HTTP API, with real jobs.
+/// A single-machine server of the YT HTTP API, with real jobs.
 #[derive(Debug, Parser)]
 #[command(name = "tractorun-minicluster", version)]
 struct Options {
@@ -40,6 +40,9 @@ struct Options {
     job_kind: JobKind,
 }
 
+/// Values nest up to 128 deep in trees that do so, too; walking them is recursive.
+const THREAD_STACK_BYTES: usize = 8 * 1024 * 1024;
+
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum JobKind {
     Process,
@@ -65,7 +68,11 @@ fn main() -> ExitCode {
             data.display()
         ));
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_stack_size(THREAD_STACK_BYTES)
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("cannot start the runtime: {error}")),
     };

@@ -82,24 +82,35 @@ impl Server {
     /// Runs a step on Cypress under its mutex, with the clock set. A panic in an earlier step does not lock
     /// everybody out: every step leaves Cypress usable at each of its own steps.
     pub(crate) fn with_cypress<R>(&self, step: impl FnOnce(&mut Cypress) -> R) -> R {
-        let (result, ended) = {
+        let result = self.with_cypress_untold(step);
+        self.tell_of_ended_transactions();
+        result
+    }
+
+    /// The same for callers that hold a lock of the operations: who must be told of transactions that ended by the
+    /// way is told later, by the timer.
+    fn with_cypress_untold<R>(&self, step: impl FnOnce(&mut Cypress) -> R) -> R {
+        let result = {
             let mut cypress = self.cypress.lock().unwrap_or_else(PoisonError::into_inner);
             cypress.advance(Now { wall_us: wall_clock_us(), monotonic: self.started.elapsed() });
-            let result = step(&mut cypress);
-            (result, cypress.take_ended())
+            step(&mut cypress)
         };
-        if let Some(operations) = self.operations.get() {
-            for transaction in ended {
-                operations.transaction_ended(transaction);
-            }
-        }
         self.deadline_changed.notify_one();
         result
+    }
+
+    fn tell_of_ended_transactions(&self) {
+        let ended = self.cypress.lock().unwrap_or_else(PoisonError::into_inner).take_ended();
+        let Some(operations) = self.operations.get() else { return };
+        for transaction in ended {
+            operations.transaction_ended(transaction);
+        }
     }
 
     /// Lets transactions and nodes expire on time even if nobody asks. Never returns.
     pub(crate) async fn keep_time(self: Arc<Self>) {
         loop {
+            self.tell_of_ended_transactions();
             let deadline = {
                 let cypress = self.cypress.lock().unwrap_or_else(PoisonError::into_inner);
                 cypress.next_deadline().map(|deadline| self.started + deadline)
@@ -144,14 +155,14 @@ impl Artifacts for ServerArtifacts {
         let path = YPath::parse(path)?;
         let scope = Scope { transaction, user };
         let server = self.server()?;
-        let (content, (executable, file_name)) = server.with_cypress(|cypress| {
+        let (content, (executable, file_name)) = server.with_cypress_untold(|cypress| {
             Ok::<_, YtError>((cypress.file(&path, scope)?.2.data, cypress.file_facts(&path, scope)?))
         })?;
         Ok(Artifact { content, executable, file_name })
     }
 
     fn transaction_is_alive(&self, id: Guid) -> bool {
-        self.server().is_ok_and(|server| server.with_cypress(|cypress| cypress.is_alive(id)))
+        self.server().is_ok_and(|server| server.with_cypress_untold(|cypress| cypress.is_alive(id)))
     }
 
     fn new_guid(&self, object_type: u16) -> Guid {

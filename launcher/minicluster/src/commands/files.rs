@@ -3,7 +3,7 @@
 use md5::Md5;
 
 use super::rich_path::RichPath;
-use super::{Input, Output, Request, Source, Stream};
+use super::{Input, Output, Request, Source, Stream, WrittenFile};
 use crate::commands::registry::Command;
 use crate::cypress::{Append, NodeType, Scope};
 use crate::error::YtError;
@@ -42,11 +42,12 @@ pub(crate) fn plan_write(server: &Server, request: &Request) -> Result<WritePlan
 pub(super) fn run(server: &Server, command: Command, mut request: Request) -> Result<Output, YtError> {
     match command {
         Command::WriteFile => {
-            let Input::File { written, plan } = std::mem::replace(&mut request.input, Input::Nothing) else {
+            let Input::File(file) = std::mem::replace(&mut request.input, Input::Nothing) else {
                 return Err(YtError::generic(
                     "The bytes of the file are expected in the body of the request",
                 ));
             };
+            let WrittenFile { written, plan } = *file;
             request.with_cypress(server, |cypress, scope| {
                 cypress.write_file(&plan.path.path, scope, plan.append, written, plan.hashed_from)
             })?;

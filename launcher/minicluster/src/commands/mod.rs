@@ -47,7 +47,14 @@ pub(crate) enum Input {
     Nothing,
     Structured(YsonValue),
     Rows(Vec<YsonValue>),
-    File { written: FileContent, plan: WritePlan },
+    File(Box<WrittenFile>),
+}
+
+/// Bytes on disk, and what was planned before they came.
+#[derive(Debug)]
+pub(crate) struct WrittenFile {
+    pub(crate) written: FileContent,
+    pub(crate) plan: WritePlan,
 }
 
 /// What a command answers.

@@ -11,14 +11,17 @@ use crate::error::YtError;
 use crate::value::{self, YsonMap};
 
 /// How long answers are kept. The cluster keeps them for five to ten minutes.
-const KEPT_FOR: Duration = Duration::from_secs(600);
+const KEPT_FOR: Duration = Duration::from_mins(10);
 
 type Answer = Option<Result<Output, YtError>>;
+
+/// When a mutation came first, and its answer once there is one.
+type Known = (Instant, Arc<AsyncMutex<Answer>>);
 
 /// The answers by mutation id.
 #[derive(Debug, Default)]
 pub(crate) struct Mutations {
-    known: Mutex<HashMap<String, (Instant, Arc<AsyncMutex<Answer>>)>>,
+    known: Mutex<HashMap<String, Known>>,
 }
 
 impl Mutations {

@@ -50,7 +50,9 @@ fn start(server: &Server, request: &Request) -> Result<Output, YtError> {
         Some(timeout_ms) => match u64::try_from(timeout_ms) {
             Ok(timeout_ms) => Some(Duration::from_millis(timeout_ms)),
             Err(_) => {
-                return Err(YtError::generic(format!("Transaction timeout cannot be negative: {timeout_ms}")));
+                return Err(YtError::generic(format!(
+                    "Transaction timeout cannot be negative: {timeout_ms}"
+                )));
             }
         },
     };

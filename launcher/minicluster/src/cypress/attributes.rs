@@ -193,7 +193,7 @@ pub(super) fn check_settable(node_type: NodeType, name: &str, new: &YsonValue) -
         "replication_factor" if !value::as_i64(new).is_some_and(|factor| (1..=20).contains(&factor)) => {
             Err(wrong("an integer from 1 to 20"))
         }
-        "expiration_timeout" if !value::as_i64(new).is_some_and(|timeout| timeout >= 0) => {
+        "expiration_timeout" if value::as_i64(new).is_none_or(|timeout| timeout < 0) => {
             Err(wrong("a number of milliseconds"))
         }
         "expiration_time" if parse_time(new).is_none() => Err(wrong("a time or a number of milliseconds")),
@@ -274,7 +274,7 @@ impl Cypress {
             "revision" => Some(value::uint64(stamps.revision())),
             "attribute_revision" => Some(value::uint64(stamps.attribute_revision)),
             "content_revision" => Some(value::uint64(stamps.content_revision)),
-            "resource_usage" => Some(usage(&self.own_usage(state))),
+            "resource_usage" => Some(usage(&Self::own_usage(state))),
             "recursive_resource_usage" => Some(usage(&self.usage_below(node, scope))),
             "effective_acl" => Some(value::list([])),
             _ => None,
@@ -288,8 +288,8 @@ impl Cypress {
         scope: Scope<'_>,
         name: &str,
     ) -> Option<YsonValue> {
-        let size = || i64::try_from(self.own_usage(state).bytes).unwrap_or(i64::MAX);
-        let chunks = || value::count(self.own_usage(state).chunks);
+        let size = || i64::try_from(Self::own_usage(state).bytes).unwrap_or(i64::MAX);
+        let chunks = || value::count(Self::own_usage(state).chunks);
         match (name, &state.content) {
             ("count", Content::Map(children)) => Some(value::count(children.len())),
             ("count", Content::Virtual(map)) => Some(value::count(self.virtual_keys(*map).len())),
@@ -384,7 +384,7 @@ impl Cypress {
         strongest.map_or("none", LockMode::name)
     }
 
-    fn own_usage(&self, state: &State) -> Usage {
+    fn own_usage(state: &State) -> Usage {
         let (bytes, chunks) = match &state.content {
             Content::File(file) => (file.data.length(), file.data.chunk_count()),
             Content::Table(table) => (table.data_weight(), table.chunks.len()),
@@ -395,7 +395,7 @@ impl Cypress {
 
     fn usage_below(&self, node: &Node, scope: Scope<'_>) -> Usage {
         let state = self.state(node, scope.transaction);
-        let mut total = self.own_usage(&state);
+        let mut total = Self::own_usage(&state);
         if let Content::Map(children) = &state.content {
             for child in children.values().filter_map(|child| self.nodes.get(child)) {
                 let below = self.usage_below(child, scope);

@@ -332,7 +332,10 @@ impl RowRange {
                     }
                 }
                 other => {
-                    return Err(unsupported(&format!("range attribute {:?}", String::from_utf8_lossy(other))));
+                    return Err(unsupported(&format!(
+                        "range attribute {:?}",
+                        String::from_utf8_lossy(other)
+                    )));
                 }
             }
         }

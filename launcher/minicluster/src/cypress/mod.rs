@@ -121,7 +121,7 @@ impl Cypress {
 
     /// The moment (on the monotonic clock) at which [`Cypress::advance`] will next have something to do.
     pub fn next_deadline(&self) -> Option<Duration> {
-        let transactions = self.transactions.values().map(|transaction| transaction.expires_at());
+        let transactions = self.transactions.values().map(Transaction::expires_at);
         let nodes = self.expiring.iter().filter_map(|id| self.node_expires_at(*id));
         let after = |wall_us: u64| {
             self.now.monotonic + Duration::from_micros(wall_us.saturating_sub(self.now.wall_us))

@@ -76,6 +76,7 @@ impl NodeType {
 
 /// A node with all its branches.
 #[derive(Debug)]
+#[allow(clippy::struct_field_names, reason = "`type` is a keyword")]
 pub(super) struct Node {
     pub(super) id: Guid,
     pub(super) node_type: NodeType,

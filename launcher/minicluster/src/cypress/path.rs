@@ -1,4 +1,4 @@
-//! YPath: where a request points. Only the text is looked at here; `resolve` walks the tree.
+//! Paths: where a request points. Only the text is looked at here; `resolve` walks the tree.
 
 use std::fmt;
 
@@ -203,8 +203,7 @@ impl Parser<'_> {
 
     fn key(&mut self) -> Result<String, YtError> {
         let mut bytes = Vec::new();
-        loop {
-            let Some(character) = self.rest.chars().next() else { break };
+        while let Some(character) = self.rest.chars().next() {
             match character {
                 '/' | '@' | '&' | '*' | '[' | '{' => break,
                 '\\' => {
@@ -270,7 +269,7 @@ mod tests {
         assert_eq!(tail("#1-2-10001-3/@b/c/0"), attribute);
         assert_eq!(tail("//a&/@b/c/0"), attribute);
         assert!(YPath::parse("//a&/@b").unwrap().keeps_last_link());
-        assert_eq!(tail("/@x"), Tail::Attribute { name: "x".into(), inside: vec![] });
+        assert_eq!(tail("//@x"), Tail::Attribute { name: "x".into(), inside: vec![] });
     }
 
     #[test]

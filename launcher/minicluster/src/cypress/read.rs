@@ -7,7 +7,7 @@ use super::node::{Content, Node, State};
 use super::path::{Tail, YPath};
 use super::resolve::{LastLink, Target};
 use super::transaction::Opaque;
-use super::{Cypress, Scope, lock, transaction, value_path};
+use super::{Cypress, NodeType, Scope, lock, transaction, value_path};
 use crate::error::{YtError, code};
 use crate::guid::Guid;
 use crate::value::{self, YsonMap};
@@ -101,7 +101,10 @@ impl Cypress {
     fn child_tree(&self, id: Guid, scope: Scope<'_>, filter: &AttributeFilter) -> Result<YsonValue, YtError> {
         let node = self.existing(id)?;
         let opaque = self.attribute(node, &node.trunk, scope, "opaque").as_ref().and_then(value::as_bool);
-        if opaque != Some(true) && !matches!(node.trunk.content, Content::Virtual(_)) {
+        // A document shows its value only when it is asked for itself.
+        let closed =
+            node.node_type == NodeType::Document || matches!(node.trunk.content, Content::Virtual(_));
+        if opaque != Some(true) && !closed {
             return self.tree(id, scope, filter);
         }
         let state = self.state(node, scope.transaction);

@@ -105,10 +105,10 @@ impl Cypress {
         for (index, step) in path.steps.iter().enumerate() {
             // What is before the step is followed if it is a link; it was kept only if the path said `&`.
             let node = self.node(current, scope.transaction)?;
-            match self.state_kind(node) {
+            match Self::kind(node) {
                 Kind::Map => {}
                 Kind::Virtual(map) => {
-                    let target = self.virtual_child(current, map, &step.key)?;
+                    let target = self.virtual_child(current, map, &step.key);
                     if index + 1 == path.steps.len() {
                         return Ok(target);
                     }
@@ -175,9 +175,9 @@ impl Cypress {
         Ok(Target::Node(id))
     }
 
-    fn virtual_child(&self, parent: Guid, map: VirtualMap, key: &str) -> Result<Target, YtError> {
+    fn virtual_child(&self, parent: Guid, map: VirtualMap, key: &str) -> Target {
         let missing = Target::Missing { parent, keys: vec![key.to_owned()] };
-        let Ok(id) = key.parse::<Guid>() else { return Ok(missing) };
+        let Ok(id) = key.parse::<Guid>() else { return missing };
         let found = match map {
             VirtualMap::Transactions => {
                 self.transactions.contains_key(&id).then_some(Target::Transaction(id))
@@ -189,7 +189,7 @@ impl Cypress {
                 .map(|_| Target::Transaction(id)),
             VirtualMap::Locks => self.locks.contains_key(&id).then_some(Target::Lock(id)),
         };
-        Ok(found.unwrap_or(missing))
+        found.unwrap_or(missing)
     }
 
     /// The keys of a virtual map.
@@ -206,7 +206,7 @@ impl Cypress {
         }
     }
 
-    fn state_kind(&self, node: &Node) -> Kind {
+    fn kind(node: &Node) -> Kind {
         match (&node.trunk.content, node.node_type) {
             (Content::Virtual(map), _) => Kind::Virtual(*map),
             (_, super::NodeType::MapNode) => Kind::Map,

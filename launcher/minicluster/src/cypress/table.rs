@@ -276,7 +276,8 @@ impl TableSchema {
             let name = &column.name;
             match row.get_mut(name.as_bytes()) {
                 Some(item) if item.node != YsonNode::Entity => {
-                    if !column.column_type.accept(item) {
+                    let accepted = column.column_type.accept(item);
+                    if !accepted {
                         return Err(violation(format!(
                             "Invalid type of column {name:?}: expected {:?}, actual {:?}",
                             column.column_type.old_name(),

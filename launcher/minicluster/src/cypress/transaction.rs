@@ -18,7 +18,10 @@ const NESTED_TRANSACTION_TYPE: u16 = 4;
 /// What a transaction gets that names no timeout.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest timeout there is; longer ones are cut, as the cluster does.
-const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
+const MAX_TIMEOUT: Duration = Duration::from_hours(1);
+
+/// Transactions in transactions.
+const MAX_NESTING: usize = 64;
 
 /// What a new transaction is given.
 #[derive(Debug, Default)]
@@ -100,6 +103,12 @@ impl Cypress {
     ) -> Result<Guid, YtError> {
         if let Some(parent) = scope.transaction {
             self.transaction(parent)?;
+        }
+        if self.chain(scope.transaction).len() >= MAX_NESTING {
+            return Err(YtError::new(
+                11002,
+                format!("Nested transaction depth limit of {MAX_NESTING} is reached"),
+            ));
         }
         self.check_prerequisites(&options.prerequisites)?;
         for name in options.attributes.keys() {
@@ -196,10 +205,19 @@ impl Cypress {
         }
     }
 
+    /// Ends a transaction, and aborts those that depended on it and those that depended on them.
     fn end_transaction(&mut self, id: Guid, end: End) {
+        let mut dependents = Vec::new();
+        self.end_tree(id, end, &mut dependents);
+        while let Some(dependent) = dependents.pop() {
+            self.end_tree(dependent, End::Abort, &mut dependents);
+        }
+    }
+
+    fn end_tree(&mut self, id: Guid, end: End, dependents: &mut Vec<Guid>) {
         let nested = self.transactions.get(&id).map(|transaction| transaction.children.clone());
         for child in nested.unwrap_or_default() {
-            self.end_transaction(child, End::Abort);
+            self.end_tree(child, End::Abort, dependents);
         }
         let Some(transaction) = self.transactions.remove(&id) else { return };
         self.ended.push(id);
@@ -226,9 +244,7 @@ impl Cypress {
         for node in touched {
             self.grant_pending_locks(node);
         }
-        for dependent in transaction.dependents {
-            self.end_transaction(dependent, End::Abort);
-        }
+        dependents.extend(transaction.dependents);
     }
 
     /// Moves a branch one level up, or drops it.

@@ -4,6 +4,18 @@ use ytsaurus_yson::{YsonNode, YsonValue};
 
 use crate::error::YtError;
 
+/// What the parser of values allows, too: deeper values could exhaust the stack.
+const MAX_DEPTH: usize = 128;
+
+fn depth(value: &YsonValue) -> usize {
+    let inner = match &value.node {
+        YsonNode::Map(entries) => entries.values().map(depth).max(),
+        YsonNode::List(items) => items.iter().map(depth).max(),
+        _ => return 0,
+    };
+    1 + inner.unwrap_or(0)
+}
+
 /// The part of a value that a path leads to.
 pub(super) fn get<'a>(value: &'a YsonValue, path: &[String]) -> Result<&'a YsonValue, YtError> {
     let mut current = value;
@@ -19,6 +31,9 @@ pub(super) fn get<'a>(value: &'a YsonValue, path: &[String]) -> Result<&'a YsonV
 
 /// Puts a new part into a value. Its parent must exist.
 pub(super) fn set(value: &mut YsonValue, path: &[String], new: YsonValue) -> Result<(), YtError> {
+    if path.len() + depth(&new) > MAX_DEPTH {
+        return Err(YtError::generic(format!("Depth limit of {MAX_DEPTH} is exceeded")));
+    }
     let Some((last, way)) = path.split_last() else {
         *value = new;
         return Ok(());
@@ -27,13 +42,14 @@ pub(super) fn set(value: &mut YsonValue, path: &[String], new: YsonValue) -> Res
         YsonNode::Map(entries) => {
             entries.insert(last.clone().into_bytes(), new);
         }
-        YsonNode::List(items) => match insertion(items.len(), last)? {
-            Some(at) => items.insert(at, new),
-            None => {
+        YsonNode::List(items) => {
+            if let Some(at) = insertion(items.len(), last)? {
+                items.insert(at, new);
+            } else {
                 let at = index(items.len(), last)?;
                 items[at] = new;
             }
-        },
+        }
         _ => return Err(no_children(last)),
     }
     Ok(())

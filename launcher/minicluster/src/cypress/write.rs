@@ -15,6 +15,9 @@ use crate::formats::unsupported;
 use crate::guid::Guid;
 use crate::value::YsonMap;
 
+/// Nodes below nodes: deeper trees are refused, so that walking one cannot exhaust the stack.
+const MAX_DEPTH: usize = 128;
+
 /// Whether missing parents are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recursive {
@@ -450,6 +453,9 @@ impl Cypress {
         node_type: NodeType,
         content: Content,
     ) -> Result<Guid, YtError> {
+        if self.depth_of(parent) >= MAX_DEPTH {
+            return Err(YtError::generic(format!("Depth limit of {MAX_DEPTH} nodes is exceeded")));
+        }
         let id = Guid::random(node_type.code());
         let stamps = self.fresh_stamps();
         self.insert_node(id, node_type, Some((parent, key.to_owned())), scope.user, content, stamps);
@@ -464,6 +470,16 @@ impl Cypress {
         self.lock_for_change(id, scope, LockMode::Exclusive, LockKey::None)?;
         self.modify(parent, scope.transaction, Change::Child(key.to_owned(), Some(id)));
         Ok(id)
+    }
+
+    fn depth_of(&self, id: Guid) -> usize {
+        let mut depth = 0;
+        let mut current = id;
+        while let Some((parent, _)) = self.nodes.get(&current).and_then(|node| node.parent.as_ref()) {
+            depth += 1;
+            current = *parent;
+        }
+        depth
     }
 
     // === remove ===

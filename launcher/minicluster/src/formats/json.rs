@@ -1,6 +1,8 @@
 //! JSON in YT's flavour: attributes as `{"$attributes": {}, "$value": ..}`, and byte strings that JSON cannot
 //! hold as text of code points 0 to 255 (`encode_utf8`, on by default).
 
+use std::fmt::Write;
+
 use serde_json::{Map, Number, Value};
 use ytsaurus_yson::{YsonNode, YsonValue};
 
@@ -46,7 +48,8 @@ pub fn to_ascii_line(value: &YsonValue) -> String {
         } else {
             let mut units = [0; 2];
             for unit in character.encode_utf16(&mut units) {
-                line.push_str(&format!("\\u{unit:04x}"));
+                // Writing to a string cannot fail.
+                let _ = write!(line, "\\u{unit:04x}");
             }
         }
     }
@@ -77,7 +80,7 @@ fn from_json(json: Value, strings: Strings) -> Result<YsonValue, YtError> {
             };
             let mut result = from_json(inner, strings)?;
             if let Some(kind) = object.remove("$type") {
-                result.node = cast(result.node, kind.as_str().unwrap_or_default())?;
+                result.node = cast(&result.node, kind.as_str().unwrap_or_default())?;
             }
             if let Some(key) = object.keys().next() {
                 return Err(YtError::generic(format!(
@@ -114,8 +117,8 @@ fn number_node(number: &Number) -> YsonNode {
 }
 
 /// Applies `"$type"`.
-fn cast(node: YsonNode, kind: &str) -> Result<YsonNode, YtError> {
-    let text = match &node {
+fn cast(node: &YsonNode, kind: &str) -> Result<YsonNode, YtError> {
+    let text = match node {
         YsonNode::String(text) => Some(String::from_utf8_lossy(text).into_owned()),
         YsonNode::Int64(number) => Some(number.to_string()),
         YsonNode::Uint64(number) => Some(number.to_string()),

@@ -29,9 +29,8 @@ impl Format {
             .ok_or_else(|| YtError::generic("Error parsing format: a string with attributes is expected"))?;
         match name {
             "yson" => match format.attr("format").map(|kind| kind.as_str().unwrap_or("?")) {
-                Some("binary") => Ok(Format::YsonBinary),
+                Some("binary") | None => Ok(Format::YsonBinary),
                 Some("text" | "pretty") => Ok(Format::YsonText),
-                None => Ok(Format::YsonBinary),
                 Some(other) => Err(YtError::generic(format!(
                     "Unknown YSON format {other:?}: binary, text and pretty are known"
                 ))),

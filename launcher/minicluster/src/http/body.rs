@@ -96,7 +96,7 @@ pub(super) async fn store(
         result.and_then(|()| decoder.finish())
     });
     let mut body = body;
-    let mut received = Ok(());
+    let mut outcome = Ok(());
     while let Some(frame) = body.frame().await {
         match frame.map(hyper::body::Frame::into_data) {
             Ok(Ok(data)) => {
@@ -105,7 +105,7 @@ pub(super) async fn store(
             }
             Ok(Err(_)) => {}
             Err(error) => {
-                received = Err(read_error(&error));
+                outcome = Err(read_error(&error));
                 break;
             }
         }
@@ -113,7 +113,7 @@ pub(super) async fn store(
     drop(sender);
     let written =
         writing.await.map_err(|error| YtError::generic(format!("Error writing to the storage: {error}")))?;
-    received?;
+    outcome?;
     let Hashed { writer, hash } = written.map_err(|error| decode_error(&error))?;
     Ok(FileContent { data: Content::from_blob(writer.finish()), md5: hash })
 }

@@ -12,7 +12,7 @@ use super::io::RequestStart;
 use super::parameters::{self, header};
 use super::response::{self, Body, Trailers};
 use crate::commands::registry::{self, ApiVersion, DataType, Descriptor};
-use crate::commands::{self, Input, Output, Source, Stream, format_of};
+use crate::commands::{self, Input, Output, Source, Stream, WrittenFile, format_of};
 use crate::error::{YtError, code};
 use crate::formats::{Format, json};
 use crate::guid::Guid;
@@ -264,7 +264,7 @@ async fn read_input(
         DataType::Binary => match commands::plan_write(server, request) {
             Ok(mut plan) => {
                 let written = body::store(body, encoding, server, plan.hash.take()).await?;
-                Ok(Input::File { written, plan })
+                Ok(Input::File(Box::new(WrittenFile { written, plan })))
             }
             Err(error) => {
                 body::drain(body).await;

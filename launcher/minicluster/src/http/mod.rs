@@ -86,3 +86,6 @@ async fn connection(stream: TcpStream, server: Arc<Server>, mut stop: watch::Rec
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
+
+#[cfg(test)]
+mod tests;

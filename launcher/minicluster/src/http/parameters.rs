@@ -9,6 +9,8 @@ use crate::error::YtError;
 use crate::formats::{Format, json, yson};
 use crate::value::{self, YsonMap};
 
+const MAX_QUERY_DEPTH: usize = 64;
+
 /// The format of parameters in headers, by `X-YT-Header-Format`. YSON in headers is always text.
 pub(super) fn header_format(headers: &HeaderMap) -> Result<Format, YtError> {
     let Some(given) = header(headers, "x-yt-header-format")? else {
@@ -106,6 +108,11 @@ fn from_query(query: &str) -> Result<YsonMap, YtError> {
                 .strip_suffix(']')
                 .ok_or_else(|| YtError::generic(format!("Malformed name {name:?} in the query string")))?;
             keys.push(key.to_owned());
+        }
+        if keys.len() > MAX_QUERY_DEPTH {
+            return Err(YtError::generic(format!(
+                "Names in the query string nest at most {MAX_QUERY_DEPTH} deep"
+            )));
         }
         let text = match std::str::from_utf8(&text).ok().and_then(|text| text.parse::<i64>().ok()) {
             Some(number) => value::int64(number),

@@ -20,6 +20,8 @@ pub(super) type Body = UnsyncBoxBody<Bytes, std::convert::Infallible>;
 
 /// Bytes of a stream that are sent at once.
 const PIECE: usize = 256 * 1024;
+/// Python refuses longer header lines than 64 KiB.
+const MAX_ERROR_HEADER: usize = 48 * 1024;
 /// Pieces that wait for a slow client.
 const QUEUE: usize = 4;
 
@@ -52,10 +54,32 @@ pub(super) fn error(status: StatusCode, error: &YtError) -> Response<Body> {
 
 fn error_headers(error: &YtError) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    headers.insert(YT_ERROR, header_value(&error.to_json()));
+    headers.insert(YT_ERROR, header_value(&short_json(error)));
     headers.insert(YT_RESPONSE_CODE, HeaderValue::from(error.code));
-    headers.insert(YT_RESPONSE_MESSAGE, header_value(&error.message));
+    headers.insert(YT_RESPONSE_MESSAGE, header_value(&error.message.chars().take(1000).collect::<String>()));
     headers
+}
+
+/// The tree as JSON, or what is left of it when it is too long for a header: the body has it whole.
+fn short_json(error: &YtError) -> String {
+    let whole = error.to_json();
+    if whole.len() <= MAX_ERROR_HEADER {
+        return whole;
+    }
+    let shorten = |text: &str| text.chars().take(1000).collect::<String>();
+    let mut outer = YtError::new(error.code, shorten(&error.message));
+    let mut level = error.inner.first();
+    let mut inner = Vec::new();
+    while let Some(cause) = level.filter(|_| inner.len() < 8) {
+        inner.push(YtError::new(cause.code, shorten(&cause.message)));
+        level = cause.inner.first();
+    }
+    outer.inner = inner.pop().into_iter().collect();
+    while let Some(mut cause) = inner.pop() {
+        cause.inner = std::mem::take(&mut outer.inner);
+        outer.inner = vec![cause];
+    }
+    outer.to_json()
 }
 
 /// Whether a failure in the middle of a stream may be told behind it.

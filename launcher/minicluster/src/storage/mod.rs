@@ -215,12 +215,12 @@ mod tests {
         let content = content(&storage, &["abc", "", "de", "f"]);
         let whole = b"abcdef";
         assert_eq!((content.length(), content.chunk_count()), (6, 3));
-        for offset in 0..8u64 {
-            for length in 0..8u64 {
+        for offset in 0..8u8 {
+            for length in 0..8u8 {
                 let mut bytes = Vec::new();
-                content.reader(offset, Some(length)).read_to_end(&mut bytes).unwrap();
-                let start = (offset as usize).min(6);
-                let end = ((offset + length) as usize).clamp(start, 6);
+                content.reader(offset.into(), Some(length.into())).read_to_end(&mut bytes).unwrap();
+                let start = usize::from(offset).min(6);
+                let end = usize::from(offset + length).clamp(start, 6);
                 assert_eq!(bytes, &whole[start..end], "{offset} {length}");
             }
         }
