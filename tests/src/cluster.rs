@@ -7,11 +7,12 @@ use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::{ChildStdin, Command, Stdio};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use crate::binaries;
-use crate::process::{DEADLINE, Finished, Running};
+use crate::process::{DEADLINE, Finished, POLL, Running};
 use crate::scratch::{MARK, Scratch, wait_for_file};
 
 /// A running minicluster with its data in a test's folder.
@@ -50,15 +51,16 @@ impl Cluster {
         command
             .args(["--port", "0", "--exit-on-stdin-eof", "--port-file"])
             .arg(&port_file)
-            .arg("--data")
-            .arg(scratch.path("cluster/data"))
             .env(MARK, scratch.mark())
+            // Its temporary folder is the test's too.
+            .env("TMPDIR", scratch.path("cluster"))
             .stdin(Stdio::piped());
         if let Some(token) = token {
             command.args(["--token", &format!("{token}:alice")]);
         }
         let mut process = Running::start_with_stdin(&mut command);
         let lifeline = Some(process.stdin());
+        process.wait_for("Listening on");
         let port = wait_for_file(&port_file);
         Self {
             address: format!("127.0.0.1:{}", port.trim()),
@@ -157,6 +159,19 @@ impl Cluster {
                 matches!(state, "completed" | "failed" | "aborted"),
                 "an operation is left: {operation:#}"
             );
+        }
+    }
+
+    /// Waits until every operation has come to its end.
+    #[track_caller]
+    pub fn wait_until_no_operation_runs(&self) {
+        let start = Instant::now();
+        let ended = |operation: &Value| {
+            matches!(operation["state"].as_str(), Some("completed" | "failed" | "aborted"))
+        };
+        while !self.operations().iter().all(ended) {
+            assert!(start.elapsed() < DEADLINE, "an operation is left: {:#?}", self.operations());
+            std::thread::sleep(POLL);
         }
     }
 

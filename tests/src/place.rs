@@ -92,7 +92,7 @@ impl Place {
         let keep: Vec<i32> = self.cluster.iter().map(Cluster::pid).collect();
         leftovers::wait_until_gone_but(&self.scratch, &keep);
         if let Some(cluster) = &self.cluster {
-            cluster.assert_no_operation_runs();
+            cluster.wait_until_no_operation_runs();
         }
     }
 }

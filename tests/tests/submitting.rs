@@ -148,8 +148,8 @@ fn local_means_what_it_says() {
     }
     // `true` after `--local` is its value; a command follows it.
     Launcher::local(&scratch).args(["/bin/true"]).run().assert_code(0);
-    let finished = Launcher::local(&scratch).args(["false", "sh", "-c", "exit 3"]).run();
-    finished.assert_code(2).assert_stderr("YT_PROXY");
+    let launcher = Launcher::local(&scratch).args(["false", "--docker-image", "i:1", "sh", "-c", "exit 3"]);
+    launcher.run().assert_code(2).assert_stderr("YT_PROXY");
 }
 
 #[test]

@@ -4,6 +4,8 @@ import hashlib
 import io
 import os
 
+from yt.wrapper.file_commands import upload_file_to_cache
+
 from conformance import client, holds, refused, run_checks, same
 
 yt = client()
@@ -56,9 +58,9 @@ def check_cache():
         stream.write(os.urandom(50_000))
     with open("cached.bin", "rb") as stream:
         content = stream.read()
-    path = yt.upload_file_to_cache("cached.bin")
+    path = upload_file_to_cache("cached.bin", client=yt)
     same(yt.read_file(path).read(), content)
-    same(yt.upload_file_to_cache("cached.bin"), path)
+    same(upload_file_to_cache("cached.bin", client=yt), path)
     md5 = hashlib.md5(content).hexdigest()
     same(yt.get_file_from_cache(md5), path)
     holds(not yt.get_file_from_cache("0" * 32), "what was not put there is a miss")

@@ -13,7 +13,7 @@ def vanilla(command, job_count=1, **task):
 
 
 def run(spec, sync=True):
-    return yt.run_operation(wrapper.VanillaSpecBuilder(spec), sync=sync)
+    return yt.run_operation(wrapper.VanillaSpecBuilder().spec(spec), sync=sync)
 
 
 def stderr_of(operation):

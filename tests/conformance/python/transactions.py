@@ -77,8 +77,10 @@ def check_explicit_commands():
         yt.commit_transaction(transaction)
     transaction = yt.start_transaction()
     yt.abort_transaction(transaction)
+    # Aborting what is over already is no error.
+    yt.abort_transaction(transaction)
     with refused(code=11000):
-        yt.abort_transaction(transaction)
+        yt.ping_transaction(transaction)
 
 
 def check_timeout():
