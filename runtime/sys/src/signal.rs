@@ -166,12 +166,18 @@ pub fn ignore(signal: Signal) -> io::Result<()> {
 /// Blocks every signal in the calling thread for as long as it lives: a helper thread that must not be chosen
 /// by the kernel to run handlers, and whose own SIGPIPE must reach nobody.
 pub fn block_all_in_this_thread() {
-    drop_guard(MaskGuard::block_all());
+    // Forgotten, so that the mask stays.
+    std::mem::forget(MaskGuard::block_all());
 }
 
-/// Forgets the guard, so that the mask stays.
-fn drop_guard(guard: MaskGuard) {
-    std::mem::forget(guard);
+/// Lets every signal through in the calling thread, whatever mask the process was started with.
+pub fn unblock_all_in_this_thread() {
+    let mut none = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigemptyset initializes the set that pthread_sigmask reads; a null old-set is allowed.
+    unsafe {
+        libc::sigemptyset(none.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
+    }
 }
 
 /// All signals blocked in this thread until dropped.
@@ -243,6 +249,21 @@ mod tests {
         let nobody = Pid::from_raw(i32::MAX).unwrap();
         assert_eq!(send(nobody, Signal::CONT).unwrap_err().raw_os_error(), Some(libc::ESRCH));
         assert_eq!(send_group(nobody, Signal::CONT).unwrap_err().raw_os_error(), Some(libc::ESRCH));
+    }
+
+    #[test]
+    fn a_thread_can_shut_itself_off_from_signals_and_open_again() {
+        let blocked = || {
+            let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+            let line =
+                status.lines().find_map(|line| line.strip_prefix("SigBlk:")).unwrap().trim().to_owned();
+            u64::from_str_radix(&line, 16).unwrap()
+        };
+        block_all_in_this_thread();
+        let term = 1 << (libc::SIGTERM - 1);
+        assert_ne!(blocked() & term, 0);
+        unblock_all_in_this_thread();
+        assert_eq!(blocked(), 0);
     }
 
     #[test]

@@ -29,6 +29,8 @@ impl Signals {
         writer.set_nonblocking(true)?;
         let signals = Signal::forwardable().chain([Signal::CHLD]).map(Signal::number);
         let delivery = SignalDelivery::with_pipe(UnixStream::from_std(reader)?, writer, SignalOnly, signals)?;
+        // Whoever started us may have blocked some, and a mask is inherited.
+        signal::unblock_all_in_this_thread();
         Ok(Self { delivery })
     }
 

@@ -1,0 +1,113 @@
+//! Job mode before any worker runs, seen from outside: stops and errors without a cluster.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, ChildStderr, Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// A job whose cluster takes connections and never says anything.
+struct MuteJob {
+    sandbox: tempfile::TempDir,
+    _cluster: TcpListener,
+}
+
+impl MuteJob {
+    fn new() -> Self {
+        let cluster = TcpListener::bind("127.0.0.1:0").unwrap();
+        let sandbox = tempfile::tempdir().unwrap();
+        let spec = format!(
+            r#"{{"version": "1.0", "cluster": {{"proxy": "http://{}"}}, "yt_path": "//tmp/x",
+                 "mesh": {{"node_count": 1, "process_per_node": 1, "gpu_per_process": 0}}, "command": ["true"]}}"#,
+            cluster.local_addr().unwrap()
+        );
+        std::fs::write(sandbox.path().join("job-spec.json"), spec).unwrap();
+        Self { sandbox, _cluster: cluster }
+    }
+
+    fn command(&self) -> Command {
+        command(self.sandbox.path())
+    }
+}
+
+/// Init in a job's environment.
+fn command(sandbox: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tractorun-init"));
+    command.env_clear().current_dir(sandbox).stdin(Stdio::null()).stderr(Stdio::piped());
+    for (name, value) in [
+        ("PATH", "/usr/bin:/bin"),
+        ("TRACTORUN_JOB_SPEC", "job-spec.json"),
+        ("YT_OPERATION_ID", "1-2-3-4"),
+        ("YT_JOB_ID", "5-6-7-8"),
+        ("YT_JOB_COOKIE", "0"),
+        ("YT_PORT_0", "1"),
+        ("YT_PORT_1", "2"),
+        ("TRACTORUN_ADVERTISE_HOST", "127.0.0.1"),
+    ] {
+        command.env(name, value);
+    }
+    command
+}
+
+/// Starts it; it has taken its signals when it says that it has started.
+fn started(mut command: Command) -> (Child, BufReader<ChildStderr>) {
+    let mut child = command.spawn().unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    stderr.read_line(&mut line).unwrap();
+    assert!(line.starts_with("tractorun-init: started, version "), "{line}");
+    (child, stderr)
+}
+
+fn last_line(stderr: BufReader<ChildStderr>) -> String {
+    stderr.lines().map(Result::unwrap).last().unwrap()
+}
+
+#[test]
+fn a_signal_stops_in_order() {
+    for (signal, code) in [(Signal::SIGTERM, 143), (Signal::SIGINT, 130)] {
+        let job = MuteJob::new();
+        let (mut child, stderr) = started(job.command());
+        kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(code));
+        let expected = format!(
+            "tractorun-init: error: stopped by {} before the workers were started; exit code {code}",
+            signal.as_str()
+        );
+        assert_eq!(last_line(stderr), expected);
+    }
+}
+
+#[test]
+fn the_end_of_the_lifeline_stops_in_order() {
+    let job = MuteJob::new();
+    let mut command = job.command();
+    command.env("TRACTORUN_LIFELINE", "stdin").stdin(Stdio::piped());
+    let (mut child, _stderr) = started(command);
+    drop(child.stdin.take());
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+}
+
+#[test]
+fn a_missing_job_spec_is_bad_configuration() {
+    let sandbox = tempfile::tempdir().unwrap();
+    let (mut child, stderr) = started(command(sandbox.path()));
+    assert_eq!(child.wait().unwrap().code(), Some(64));
+    let line = last_line(stderr);
+    assert!(line.starts_with("tractorun-init: error: cannot read job spec `"), "{line}");
+}
+
+#[test]
+fn a_job_spec_of_a_newer_version_names_both() {
+    let sandbox = tempfile::tempdir().unwrap();
+    std::fs::write(sandbox.path().join("job-spec.json"), r#"{"version": "2.0"}"#).unwrap();
+    let (mut child, stderr) = started(command(sandbox.path()));
+    assert_eq!(child.wait().unwrap().code(), Some(64));
+    let lines: Vec<String> = stderr.lines().map(Result::unwrap).collect();
+    assert!(lines[0].contains("version 2.0") && lines[0].contains("up to 1."), "{lines:?}");
+    assert!(lines[1].starts_with("tractorun-init: hint: "), "{lines:?}");
+}
