@@ -21,6 +21,15 @@ pub enum Invocation {
     Version,
 }
 
+/// What init's life hangs on besides signals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LifelineKind {
+    /// Nothing.
+    None,
+    /// Standard input: its end is a request to stop.
+    Stdin,
+}
+
 /// Why the command line was not understood.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UsageError {
@@ -46,6 +55,9 @@ pub enum UsageError {
         env::JOB_SPEC
     )]
     NothingToDo,
+    /// A lifeline that does not exist.
+    #[error("environment variable `{name}` is not understood, expected `stdin`: {0}", name = env::LIFELINE)]
+    BadLifeline(String),
 }
 
 /// All options.
@@ -123,6 +135,18 @@ pub fn parse(
         Some(first) if in_job => Err(UsageError::ArgumentInJob(lossy(&first))),
         None if in_job => Ok(Invocation::Job),
         _ => Err(UsageError::NothingToDo),
+    }
+}
+
+/// Which lifeline the environment asks for. A plain init has none: its standard input is its program's.
+pub fn lifeline(invocation: &Invocation, environment: &Environment) -> Result<LifelineKind, UsageError> {
+    if *invocation != Invocation::Job {
+        return Ok(LifelineKind::None);
+    }
+    match environment.get(env::LIFELINE) {
+        None => Ok(LifelineKind::None),
+        Some(value) if value == "stdin" => Ok(LifelineKind::Stdin),
+        Some(value) => Err(UsageError::BadLifeline(lossy(value))),
     }
 }
 
@@ -217,6 +241,19 @@ mod tests {
                        hint: tractorun-init -- COMMAND [ARGUMENT]...; see tractorun-init --help";
         assert_eq!(error(&[]), nothing);
         assert_eq!(error(&["-g"]), nothing);
+    }
+
+    #[test]
+    fn only_jobs_have_lifelines_and_only_one_kind_exists() {
+        let of = |invocation, value: Option<&str>| {
+            let environment = value.map(|value| (env::LIFELINE, value)).into_iter().collect();
+            lifeline(&invocation, &environment).map_err(|error| error.to_string())
+        };
+        assert_eq!(of(Invocation::Job, None), Ok(LifelineKind::None));
+        assert_eq!(of(Invocation::Job, Some("stdin")), Ok(LifelineKind::Stdin));
+        assert_eq!(of(plain(&["sh"], Target::Process), Some("stdin")), Ok(LifelineKind::None));
+        let text = "environment variable `TRACTORUN_LIFELINE` is not understood, expected `stdin`: fd3";
+        assert_eq!(of(Invocation::Job, Some("fd3")), Err(text.into()));
     }
 
     #[test]

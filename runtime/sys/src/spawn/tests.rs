@@ -155,6 +155,8 @@ fn a_command_that_is_not_there_is_127() {
             Some("relative paths start in `/usr`".into())
         )
     );
+    let text = "cannot start `/no/such`: exec: No such file or directory";
+    assert_eq!(failure(&Command::new("/no/such")), (text.into(), 127, None));
     assert_eq!(failure(&Command::new("")).1, 127);
 }
 
