@@ -10,13 +10,12 @@
 mod child;
 mod prepare;
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use self::prepare::Plan;
@@ -171,15 +170,6 @@ fn read_report(reader: OwnedFd) -> io::Result<Option<(Step, io::Error)>> {
     let step = Step::ALL.get(u32::from_ne_bytes(*step) as usize).copied().unwrap_or(Step::Exec);
     let errno = errno.first_chunk::<4>().map_or(0, |bytes| i32::from_ne_bytes(*bytes));
     Ok(Some((step, io::Error::from_raw_os_error(errno))))
-}
-
-/// Finds a program as [`spawn`] would: with a `/` in its name as it is (from `working_directory` if relative),
-/// else in the folders of `path`.
-pub fn find_program(program: &OsStr, path: &OsStr, working_directory: &Path) -> Option<PathBuf> {
-    let candidates = prepare::candidates(program, path).into_iter().map(|path| working_directory.join(path));
-    candidates.into_iter().find(|path| {
-        path.metadata().is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
-    })
 }
 
 // === impl Step ===

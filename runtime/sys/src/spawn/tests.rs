@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 use crate::reap::{ExitReason, wait_pid};
@@ -223,12 +224,4 @@ fn the_parent_death_signal_is_set() {
     drop(writer);
     File::from(reader).read_to_string(&mut String::new()).unwrap();
     assert_eq!(wait_pid(pid).unwrap(), ExitReason::Signal(Signal::KILL));
-}
-
-#[test]
-fn programs_are_found_as_spawn_finds_them() {
-    let path = OsStr::new("/no/such/folder:/bin");
-    assert_eq!(find_program(OsStr::new("sh"), path, Path::new("/")), Some("/bin/sh".into()));
-    assert_eq!(find_program(OsStr::new("./sh"), path, Path::new("/bin")), Some("/bin/./sh".into()));
-    assert_eq!(find_program(OsStr::new("no-such-command"), path, Path::new("/")), None);
 }
