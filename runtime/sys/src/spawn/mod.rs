@@ -4,7 +4,8 @@
 //! error pipe; forks; restores its mask; reads the pipe. End of file means that the program runs; anything
 //! else is the step that failed and its errno. So "could not exec" is never mistaken for "exited 127".
 //!
-//! What the child does ([`child`]), in this order, with system calls only: default dispositions, session or group, parent-death signal, standard streams, all other descriptors close-on-exec,
+//! What the child does (`child.rs`), in this order, with system calls only: default dispositions, session or
+//! group, parent-death signal, standard streams, all other descriptors close-on-exec,
 //! working directory, empty signal mask, exec.
 
 mod child;
