@@ -19,6 +19,7 @@ pub mod code {
     pub const NO_SUCH_OPERATION: i32 = 200;
     pub const INVALID_OPERATION_STATE: i32 = 201;
     pub const SORT_ORDER_VIOLATION: i32 = 301;
+    pub const UNIQUE_KEY_VIOLATION: i32 = 306;
     pub const SCHEMA_VIOLATION: i32 = 307;
     pub const INVALID_SCHEMA_VALUE: i32 = 314;
     pub const INCOMPATIBLE_SCHEMAS: i32 = 316;

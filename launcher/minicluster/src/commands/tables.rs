@@ -8,7 +8,7 @@ use super::rich_path::RichPath;
 use super::{Input, Output, Request, Source, Stream};
 use crate::commands::registry::Command;
 use crate::cypress::table::RowChunk;
-use crate::cypress::{RowRange, TableContent};
+use crate::cypress::{CheckedRows, NodeType, RowRange, TableContent};
 use crate::error::YtError;
 use crate::formats::unsupported;
 use crate::server::Server;
@@ -22,6 +22,12 @@ pub(super) fn run(server: &Server, command: Command, mut request: Request) -> Re
             };
             let path = RichPath::parse(value::required(&request.parameters, "path")?)?;
             let append = path.append()?;
+            // Many rows take their time: they are checked while others are served.
+            let schema = request.with_cypress(server, |cypress, scope| {
+                cypress.check_write(&path.path, scope, append, NodeType::Table)?;
+                cypress.table(&path.path, scope).map(|table| table.schema)
+            })?;
+            let rows = CheckedRows::new(rows, schema)?;
             request.with_cypress(server, |cypress, scope| {
                 cypress.write_table(&path.path, scope, append, rows)
             })?;

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use md5::{Digest, Md5};
 use ytsaurus_yson::YsonValue;
 
+use super::copy::{CopyKind, CopyOptions};
+use super::create::{Existing, Recursive};
 use super::node::{Content, ContentDelta, FileContent, NodeType, TableContent};
 use super::path::YPath;
-use super::resolve::LastLink;
-use super::table::{RowChunk, compare_values};
-use super::write::{CopyKind, CopyOptions, CreateOptions, Existing, Recursive};
+use super::table::{RowChunk, TableSchema, compare_values};
 use super::{Change, Cypress, LockKey, LockMode, Scope, escape_key};
 use crate::error::YtError;
 use crate::formats::unsupported;
@@ -23,6 +23,29 @@ pub enum Append {
     No,
     /// It goes behind it.
     Yes,
+}
+
+/// Rows that fit a schema.
+#[derive(Debug)]
+pub struct CheckedRows {
+    chunk: Arc<RowChunk>,
+    schema: Arc<TableSchema>,
+}
+
+impl CheckedRows {
+    /// Holds rows against a schema.
+    pub fn new(rows: Vec<YsonValue>, schema: Arc<TableSchema>) -> Result<CheckedRows, YtError> {
+        let chunk = Arc::new(RowChunk::new(schema.check_rows(rows)?));
+        Ok(CheckedRows { chunk, schema })
+    }
+
+    fn against(self, schema: &Arc<TableSchema>) -> Result<Arc<RowChunk>, YtError> {
+        if Arc::ptr_eq(&self.schema, schema) || self.schema == *schema {
+            return Ok(self.chunk);
+        }
+        let rows = self.chunk.rows.iter().map(|row| value::plain(ytsaurus_yson::YsonNode::Map(row.clone())));
+        Ok(CheckedRows::new(rows.collect(), Arc::clone(schema))?.chunk)
+    }
 }
 
 /// A hash as lower-case hexadecimal text.
@@ -118,19 +141,23 @@ impl Cypress {
         }
     }
 
-    /// Puts rows into a table.
+    /// Puts rows into a table. They were held against its schema outside the mutex; if it has changed since then,
+    /// they are again.
     pub fn write_table(
         &mut self,
         path: &YPath,
         scope: Scope<'_>,
         append: Append,
-        rows: Vec<YsonValue>,
+        rows: CheckedRows,
     ) -> Result<(), YtError> {
         let id = self.check_write(path, scope, append, NodeType::Table)?;
         let table = self.table(path, scope)?;
-        let last = table.chunks.iter().rev().find_map(|chunk| chunk.rows.last());
-        let rows = table.schema.check_rows(rows, last.filter(|_| append == Append::Yes))?;
-        let chunks = if rows.is_empty() { Vec::new() } else { vec![Arc::new(RowChunk::new(rows))] };
+        let chunk = rows.against(&table.schema)?;
+        if append == Append::Yes {
+            let last = table.chunks.iter().rev().find_map(|chunk| chunk.rows.last());
+            table.schema.check_order(last, chunk.rows.first())?;
+        }
+        let chunks = if chunk.rows.is_empty() { Vec::new() } else { vec![chunk] };
         if chunks.is_empty() && append == Append::Yes {
             return Ok(());
         }
@@ -171,7 +198,8 @@ impl Cypress {
                         chunk_rows.map(|row| value::plain(ytsaurus_yson::YsonNode::Map(row.clone()))),
                     );
                 }
-                self.write_table(destination, scope, append, rows)
+                let schema = self.table(destination, scope)?.schema;
+                self.write_table(destination, scope, append, CheckedRows::new(rows, schema)?)
             }
             _ => Err(self.wrong_type(into, "file or table")),
         }
@@ -250,16 +278,6 @@ impl Cypress {
         let id = self.copy(path, &place, scope, CopyKind::Copy, &options)?;
         self.set_attribute(id, scope.transaction, "touched", Some(value::boolean(true)));
         Ok(place.text().to_owned())
-    }
-
-    /// Makes a missing table or file, as `write_*` with `create` does on the client's side.
-    pub fn ensure(&mut self, path: &YPath, scope: Scope<'_>, node_type: NodeType) -> Result<Guid, YtError> {
-        if let Ok(id) = self.resolve_node_keeping(path, scope, LastLink::Follow) {
-            return Ok(id);
-        }
-        let options =
-            CreateOptions { recursive: Recursive::No, existing: Existing::Fail, attributes: YsonMap::new() };
-        self.create(path, scope, node_type, options)
     }
 }
 

@@ -7,29 +7,33 @@
 //! becomes the trunk.
 
 mod attributes;
+mod copy;
+mod create;
 mod data;
 mod lock;
 mod node;
 mod path;
 mod read;
+mod remove;
 mod resolve;
+mod set;
 pub mod table;
 pub mod time;
 mod transaction;
 mod value_path;
-mod write;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 pub use attributes::AttributeFilter;
-pub use data::{Append, RowRange};
+pub use copy::{CopyKind, CopyOptions};
+pub use create::{CreateOptions, Existing, Recursive};
+pub use data::{Append, CheckedRows, RowRange};
 pub use lock::{LockKey, LockMode, LockRequest, Locked, Waitable};
 pub use node::{FileContent, NodeType, TableContent};
 pub use path::{Tail, YPath, escape_key};
 pub use time::Now;
 pub use transaction::TransactionOptions;
-pub use write::{CopyKind, CopyOptions, CreateOptions, Existing, Recursive};
 
 use crate::error::{YtError, code};
 use crate::guid::Guid;

@@ -229,27 +229,34 @@ impl TableSchema {
         Ok(())
     }
 
-    /// Checks rows that come behind `last`, and returns them as they are stored.
-    pub fn check_rows(&self, rows: Vec<YsonValue>, last: Option<&YsonMap>) -> Result<Vec<YsonMap>, YtError> {
-        let keys = self.key_columns();
+    /// Checks rows, and returns them as they are stored.
+    pub fn check_rows(&self, rows: Vec<YsonValue>) -> Result<Vec<YsonMap>, YtError> {
         let mut checked: Vec<YsonMap> = Vec::with_capacity(rows.len());
         for row in rows {
             let YsonNode::Map(mut row) = row.node else {
                 return Err(YtError::generic("A row of a table must be a map"));
             };
             self.check_row(&mut row)?;
-            if let Some(previous) = checked.last().or(last).filter(|_| !keys.is_empty()) {
-                let order = compare_keys(previous, &row, &keys);
-                if order == Ordering::Greater || (order == Ordering::Equal && self.unique_keys) {
-                    let what =
-                        if order == Ordering::Equal { "Duplicate key" } else { "Sort order violation" };
-                    let number = if order == Ordering::Equal { 306 } else { code::SORT_ORDER_VIOLATION };
-                    return Err(YtError::new(number, what));
-                }
-            }
+            self.check_order(checked.last(), Some(&row))?;
             checked.push(row);
         }
         Ok(checked)
+    }
+
+    /// Fails if one row may not stand behind another.
+    pub fn check_order(&self, previous: Option<&YsonMap>, next: Option<&YsonMap>) -> Result<(), YtError> {
+        let (Some(previous), Some(next)) = (previous, next) else { return Ok(()) };
+        let keys = self.key_columns();
+        if keys.is_empty() {
+            return Ok(());
+        }
+        match compare_keys(previous, next, &keys) {
+            Ordering::Greater => Err(YtError::new(code::SORT_ORDER_VIOLATION, "Sort order violation")),
+            Ordering::Equal if self.unique_keys => {
+                Err(YtError::new(code::UNIQUE_KEY_VIOLATION, "Duplicate key"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn check_row(&self, row: &mut YsonMap) -> Result<(), YtError> {
@@ -485,7 +492,7 @@ mod tests {
     }
 
     fn check(schema_text: &str, rows: &str) -> Result<Vec<YsonMap>, YtError> {
-        schema(schema_text)?.check_rows(yson::parse_list_fragment(rows.as_bytes()).unwrap(), None)
+        schema(schema_text)?.check_rows(yson::parse_list_fragment(rows.as_bytes()).unwrap())
     }
 
     #[test]
@@ -558,7 +565,7 @@ mod tests {
     fn a_weak_schema_takes_all() {
         assert!(TableSchema::default().is_weak());
         let rows = yson::parse_list_fragment(b"{a=1};{b=[1;{c=2}]}").unwrap();
-        assert_eq!(TableSchema::default().check_rows(rows, None).unwrap().len(), 2);
+        assert_eq!(TableSchema::default().check_rows(rows).unwrap().len(), 2);
     }
 
     #[test]

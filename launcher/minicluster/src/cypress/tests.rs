@@ -80,6 +80,18 @@ impl World {
         self.cypress.lock(&path(at), scope(Some(transaction)), request)
     }
 
+    fn write(
+        &mut self,
+        at: &str,
+        transaction: Option<Guid>,
+        append: Append,
+        rows: &str,
+    ) -> Result<(), YtError> {
+        let schema = self.cypress.table(&path(at), scope(transaction))?.schema;
+        let rows = CheckedRows::new(yson::parse_list_fragment(rows.as_bytes()).unwrap(), schema)?;
+        self.cypress.write_table(&path(at), scope(transaction), append, rows)
+    }
+
     fn lock_state(&mut self, lock: Guid) -> String {
         self.get(&format!("#{lock}/@state"), None).unwrap()
     }
@@ -254,6 +266,25 @@ fn trees_have_a_limit_of_depth() {
     let deep = format!("//tmp{}", "/a".repeat(500));
     let result = world.cypress.set(&path(&deep), scope(None), value_of("1"), Recursive::Yes, false);
     assert!(result.unwrap_err().message.contains("Depth limit"));
+}
+
+#[test]
+fn the_deepest_tree_with_the_deepest_values_fits_the_stack() {
+    let mut world = World::new();
+    let deepest = format!("//tmp{}", "/a".repeat(127));
+    world.cypress.set(&path(&deepest), scope(None), value_of("{}"), Recursive::Yes, false).unwrap();
+    let value = format!("{}{}", "[".repeat(120), "]".repeat(120));
+    world.set(&format!("{deepest}/@v"), None, &value).unwrap();
+    for _ in 0..20 {
+        let inner = "/0".repeat(119);
+        let _ = world.set(&format!("{deepest}/@v{inner}/end"), None, &value);
+    }
+    let all = world.cypress.get(&path("/"), scope(None), &AttributeFilter::Named(vec!["v".into()])).unwrap();
+    yson::to_text(&all).unwrap();
+    crate::formats::json::write(&all, crate::formats::json::Strings::Utf8).unwrap();
+    world.get("//sys/@recursive_resource_usage", None).unwrap();
+    world.get("//tmp/@recursive_resource_usage", None).unwrap();
+    world.remove("//tmp/a", None).unwrap();
 }
 
 #[test]
@@ -538,18 +569,14 @@ fn a_snapshot_keeps_what_it_saw_even_when_the_node_is_gone() {
 fn appends_of_two_transactions_both_land() {
     let mut world = World::new();
     world.create("//tmp/t", None, NodeType::Table).unwrap();
-    let rows = |text: &str| yson::parse_list_fragment(text.as_bytes()).unwrap();
     let (first, second) = (world.begin(None), world.begin(None));
     let nested = world.begin(Some(first));
     for (transaction, text) in [(nested, "{n=1}"), (second, "{n=2}"), (nested, "{n=3}")] {
-        world
-            .cypress
-            .write_table(&path("//tmp/t"), scope(Some(transaction)), Append::Yes, rows(text))
-            .unwrap();
+        world.write("//tmp/t", Some(transaction), Append::Yes, text).unwrap();
     }
     let count = |world: &mut World, transaction| world.get("//tmp/t/@row_count", transaction).unwrap();
     assert_eq!((count(&mut world, Some(nested)), count(&mut world, None)), ("2".to_owned(), "0".to_owned()));
-    let overwrite = world.cypress.write_table(&path("//tmp/t"), scope(None), Append::No, rows("{n=9}"));
+    let overwrite = world.write("//tmp/t", None, Append::No, "{n=9}");
     assert_eq!(overwrite.unwrap_err().code, 402);
     world.cypress.commit_transaction(nested).unwrap();
     world.cypress.commit_transaction(second).unwrap();
@@ -577,8 +604,9 @@ fn ranges_select_rows_by_number_and_by_key() {
         .into(),
     };
     world.cypress.create(&path("//tmp/t"), scope(None), NodeType::Table, options).unwrap();
-    let rows = yson::parse_list_fragment(b"{a=1;b=x};{a=1;b=y};{a=2;b=x};{a=3;b=x};{a=3;b=z}").unwrap();
-    world.cypress.write_table(&path("//tmp/t"), scope(None), Append::No, rows).unwrap();
+    world.write("//tmp/t", None, Append::No, "{a=1;b=x};{a=1;b=y};{a=2;b=x}").unwrap();
+    world.write("//tmp/t", None, Append::Yes, "{a=3;b=x};{a=3;b=z}").unwrap();
+    assert_eq!(world.write("//tmp/t", None, Append::Yes, "{a=3;b=y}").unwrap_err().code, 301);
     let table = world.cypress.table(&path("//tmp/t"), scope(None)).unwrap();
     for (range, wanted) in [
         ("{}", 0..5),
