@@ -129,8 +129,13 @@ impl Running {
     ///
     /// # Panics
     /// When the deadline passes: the process is killed and what it wrote is shown.
-    pub fn wait(mut self) -> Finished {
-        let status = self.wait_for_end();
+    pub fn wait(self) -> Finished {
+        self.wait_up_to(DEADLINE)
+    }
+
+    /// The same with another deadline, for what is known to be slow.
+    pub fn wait_up_to(mut self, deadline: Duration) -> Finished {
+        let status = self.wait_for_end(deadline);
         let start = Instant::now();
         let mut texts = self.output.texts.lock().expect("not poisoned");
         while texts.open > 0 {
@@ -151,17 +156,17 @@ impl Running {
         Finished { command: self.command.clone(), status, stdout, stderr }
     }
 
-    fn wait_for_end(&mut self) -> ExitStatus {
+    fn wait_for_end(&mut self, deadline: Duration) -> ExitStatus {
         let start = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().expect("our own child can be waited for") {
                 return status;
             }
-            if start.elapsed() > DEADLINE {
+            if start.elapsed() > deadline {
                 let _ = self.child.kill();
                 let _ = self.child.wait();
                 let output = self.output.texts.lock().expect("not poisoned").show();
-                panic!("{} did not end within {DEADLINE:?}:\n{output}", self.command);
+                panic!("{} did not end within {deadline:?}:\n{output}", self.command);
             }
             thread::sleep(POLL);
         }

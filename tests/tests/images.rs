@@ -8,11 +8,12 @@
 use std::env;
 use std::ffi::OsString;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
+use std::time::Duration;
 
-use tractorun_tests::{Finished, binaries, run};
+use tractorun_tests::{Finished, Running, binaries, run};
 
 /// Limits that an engine in a small machine may not raise by itself.
 const LIMITS: [&str; 4] = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096"];
@@ -42,10 +43,16 @@ impl Engine {
             fs::create_dir_all(binaries::repository().join(".cache"))?;
             binaries::repository().join(".cache").canonicalize()
         });
-        let store = cache.map_err(|error| error.to_string())?.join("podman");
+        let cache = cache.map_err(|error| error.to_string())?;
+        // Overlays are quick; plain copies work everywhere.
+        Self::with_driver(&cache, "overlay").or_else(|_| Self::with_driver(&cache, "vfs"))
+    }
+
+    fn with_driver(cache: &Path, driver: &str) -> Result<Self, String> {
+        let store = cache.join(format!("podman-{driver}"));
         fs::create_dir_all(&store).map_err(|error| error.to_string())?;
         let configuration = format!(
-            "[storage]\ndriver = \"vfs\"\ngraphroot = \"{0}/graph\"\nrunroot = \"{0}/run\"\n",
+            "[storage]\ndriver = \"{driver}\"\ngraphroot = \"{0}/graph\"\nrunroot = \"{0}/run\"\n",
             store.display()
         );
         fs::write(store.join("storage.conf"), configuration).map_err(|error| error.to_string())?;
@@ -80,7 +87,11 @@ impl Engine {
             .arg(folder.parent().expect("a file in a folder"))
             .env("ENGINE", "podman")
             .env("PULL", "never");
-        run(&mut command).assert_code(0).assert_stdout("built tractorun-init:debian");
+        // The first time it makes the base image too.
+        Running::start(&mut command)
+            .wait_up_to(Duration::from_secs(400))
+            .assert_code(0)
+            .assert_stdout("built tractorun-init:debian");
     }
 
     /// Runs a container without network, to its end.

@@ -7,6 +7,8 @@ import yt.wrapper as yt
 from yt.wrapper import YtClient
 
 API_VERSION = os.environ.get("API_VERSION", "v4")
+# `yson` (binary, as the client chooses by itself with the YSON bindings) or `json` (as it does without them).
+FORMAT = os.environ.get("STRUCTURED_FORMAT", "yson")
 
 
 def client(**config):
@@ -17,6 +19,7 @@ def client(**config):
             "api_version": API_VERSION,
             "token": os.environ.get("YT_TOKEN"),
             "proxy": {"retries": {"count": 2}},
+            "structured_data_format": yt.YsonFormat(format="binary") if FORMAT == "yson" else yt.JsonFormat(),
             "operation_tracker": {"poll_period": 50, "stderr_logging_level": "INFO"},
             **config,
         },

@@ -43,6 +43,28 @@ def check_inside_documents():
     same(yt.get("//tmp/document"), {"a": {"b": [1, 2], "c": "new"}})
 
 
+def check_lists_inside_documents():
+    yt.create("document", "//tmp/list", attributes={"value": {"k": [1, {"q": "w"}]}})
+    same(yt.get("//tmp/list/k/1/q"), "w")
+    yt.set("//tmp/list/k/end", 3)
+    same(yt.get("//tmp/list/k/-1"), 3)
+    yt.remove("//tmp/list/k/0")
+    same(yt.get("//tmp/list/k"), [{"q": "w"}, 3])
+
+
+def check_set_does_not_change_types():
+    yt.create("map_node", "//tmp/typed/child", recursive=True)
+    node = yt.get("//tmp/typed/@id")
+    with refused():
+        yt.set("//tmp/typed", {"a": 1})
+    yt.set("//tmp/typed", {"a": 1}, force=True)
+    same(yt.get("//tmp/typed"), {"a": 1})
+    same(yt.get("//tmp/typed/@id"), node)
+    with refused(code=501):
+        yt.create("table", "//tmp/typed", ignore_existing=True)
+    same(yt.create("map_node", "//tmp/typed", ignore_existing=True), node)
+
+
 def check_attributes():
     yt.create("map_node", "//tmp/attributes", attributes={"mine": {"x": 1}})
     same(yt.get("//tmp/attributes/@mine/x"), 1)
@@ -81,6 +103,14 @@ def check_links():
     holds(yt.exists("//tmp/target"), "removing a link keeps its target")
 
 
+def check_broken_links():
+    yt.create("map_node", "//tmp/links/target", recursive=True)
+    yt.link("//tmp/links/target", "//tmp/links/link")
+    yt.remove("//tmp/links/target")
+    same(yt.get("//tmp/links/link&/@broken"), True)
+    holds(not yt.exists("//tmp/links/link/child"), "nothing is behind a broken link")
+
+
 def check_copy_move_remove():
     yt.create("map_node", "//tmp/from/inner", recursive=True, attributes={"kept": 1})
     yt.copy("//tmp/from", "//tmp/copied")
@@ -104,6 +134,23 @@ def check_ypath_with_strange_names():
         yt.create("map_node", "//tmp/names/" + name, recursive=True)
         holds(yt.exists("//tmp/names/" + name), name)
     same(len(yt.list("//tmp/names")), 4)
+
+
+def check_escapes():
+    yt.create("map_node", "//tmp/escapes", recursive=True)
+    yt.create("map_node", r"//tmp/escapes/we\/ird\@\*")
+    same(yt.list("//tmp/escapes"), ["we/ird@*"])
+    holds(yt.exists(r"//tmp/escapes/we\/ird\@\*"), "an escaped name")
+
+
+def check_times():
+    moment = yt.get("//tmp/@creation_time")
+    holds(len(moment) == 27 and moment.endswith("Z"), moment)
+
+
+def check_search():
+    yt.create("document", "//tmp/search/deep/document", recursive=True)
+    same([str(path) for path in yt.search("//tmp/search", node_type="document")], ["//tmp/search/deep/document"])
 
 
 def check_system_tree():

@@ -31,6 +31,13 @@ def check_append():
     same(yt.read_file("//tmp/append").read(), b"onetwo")
 
 
+def check_concatenate():
+    yt.write_file("//tmp/one", b"1")
+    yt.write_file("//tmp/two", b"2")
+    yt.concatenate(["//tmp/one", "//tmp/two"], "//tmp/both")
+    same(yt.read_file("//tmp/both").read(), b"12")
+
+
 def check_md5():
     content = os.urandom(100_000)
     yt.write_file("//tmp/md5", content, compute_md5=True)

@@ -3,6 +3,8 @@
 import time
 
 import yt.wrapper as wrapper
+from yt.wrapper.driver import make_request
+
 from conformance import client, holds, refused, run_checks, same
 
 yt = client()
@@ -109,8 +111,8 @@ def check_abort():
     same(operation.get_state().name, "aborted")
     error = operation.get_attributes(fields=["result"])["result"]["error"]
     holds("enough" in str(error), str(error))
-    with refused():
-        yt.abort_operation("1-2-3-4")
+    with refused(code=200):
+        make_request("abort_operation", {"operation_id": operation.id}, client=yt)
 
 
 def check_operation_ends_with_its_transaction():
@@ -130,6 +132,21 @@ def check_complete_and_parameters():
     same(parameters["annotations"]["description"], {"text": "mine"})
     operation.complete()
     same(operation.get_state().name, "completed")
+
+
+def check_suspend_and_resume():
+    operation = run(vanilla("sleep 1000"), sync=False)
+    wait_until(lambda: operation.get_state().name == "running", "it runs")
+    yt.suspend_operation(operation.id)
+    same(yt.get_operation(operation.id)["suspended"], True)
+    yt.resume_operation(operation.id)
+    same(yt.get_operation(operation.id)["suspended"], False)
+    operation.abort()
+
+
+def check_bad_spec():
+    with refused("gang_options"):
+        run(vanilla("true", gang_options={}))
 
 
 def check_lists():

@@ -55,6 +55,36 @@ def check_row_ranges():
     same([row["a"] for row in yt.read_table("//tmp/ranges[#8:]")], [8, 9])
 
 
+def check_columns_and_indexes():
+    yt.write_table("//tmp/columns", [{"a": index, "b": f"x{index}"} for index in range(5)])
+    same(list(yt.read_table("//tmp/columns{b}[#2]")), [{"b": "x2"}])
+    rows = yt.read_table(
+        "//tmp/columns[#2:#4]",
+        format=wrapper.YsonFormat(control_attributes_mode="row_fields"),
+        control_attributes={"enable_row_index": True},
+    )
+    same([row["@row_index"] for row in rows], [2, 3])
+
+
+def check_sorted():
+    yt.create("table", "//tmp/sorted", attributes={"schema": [{"name": "k", "type": "int64", "sort_order": "ascending"}]})
+    yt.write_table("//tmp/sorted", [{"k": index} for index in range(10)])
+    same([row["k"] for row in yt.read_table("//tmp/sorted[3:5]")], [3, 4])
+    with refused(code=301):
+        yt.write_table("//tmp/sorted", [{"k": 2}, {"k": 1}])
+
+
+def check_appends_at_the_same_time():
+    yt.create("table", "//tmp/appends")
+    transactions = [yt.start_transaction(timeout=60000) for _ in range(2)]
+    for transaction in transactions:
+        with yt.Transaction(transaction_id=transaction):
+            yt.write_table("<append=%true>//tmp/appends", [{"by": transaction}])
+    for transaction in reversed(transactions):
+        yt.commit_transaction(transaction)
+    same([row["by"] for row in yt.read_table("//tmp/appends")], transactions[::-1])
+
+
 def check_in_a_transaction():
     try:
         with yt.Transaction():
