@@ -30,8 +30,8 @@ struct Options {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Token and its user; may be given several times. Without any, everybody is root.
-    #[arg(long, value_name = "TOKEN:USER", value_parser = parse_token)]
-    token: Vec<(String, String)>,
+    #[arg(long, value_name = "TOKEN:USER")]
+    token: Vec<String>,
     /// Stop when standard input ends: when whoever started this is gone.
     #[arg(long)]
     exit_on_stdin_eof: bool,
@@ -48,14 +48,10 @@ enum JobKind {
     Process,
 }
 
-fn parse_token(text: &str) -> Result<(String, String), String> {
-    match text.rsplit_once(':') {
-        Some((token, user)) if !token.is_empty() && !user.is_empty() => {
-            Ok((token.to_owned(), user.to_owned()))
-        }
-        // The value is not repeated: it may be a secret.
-        _ => Err("TOKEN:USER is expected, both not empty".to_owned()),
-    }
+/// Not a parser of clap's, which would repeat the value in its error: it is a secret.
+fn parse_token(text: &str) -> Option<(String, String)> {
+    let (token, user) = text.rsplit_once(':')?;
+    (!token.is_empty() && !user.is_empty()).then(|| (token.to_owned(), user.to_owned()))
 }
 
 fn main() -> ExitCode {
@@ -68,6 +64,9 @@ fn main() -> ExitCode {
             data.display()
         ));
     }
+    let Some(tokens) = options.token.iter().map(|text| parse_token(text)).collect::<Option<Vec<_>>>() else {
+        return fail("--token: TOKEN:USER is expected, both not empty (the value is not shown)");
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_stack_size(THREAD_STACK_BYTES)
@@ -76,7 +75,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("cannot start the runtime: {error}")),
     };
-    let code = runtime.block_on(run(options));
+    let code = runtime.block_on(run(options, Tokens::new(tokens)));
     // A thread may still wait for standard input, which nobody closes.
     runtime.shutdown_background();
     code
@@ -93,15 +92,14 @@ fn fail(message: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-async fn run(options: Options) -> ExitCode {
+async fn run(options: Options, tokens: Tokens) -> ExitCode {
     let JobKind::Process = options.job_kind;
     // Before anything is started, so that a signal that comes early is not lost.
     let signalled = match first_signal() {
         Ok(signalled) => signalled,
         Err(error) => return fail(&format!("cannot listen for signals: {error}")),
     };
-    let config =
-        MiniclusterConfig { listen: options.listen, port: options.port, tokens: Tokens::new(options.token) };
+    let config = MiniclusterConfig { listen: options.listen, port: options.port, tokens };
     let minicluster = match Minicluster::start(config).await {
         Ok(minicluster) => minicluster,
         Err(error) => return fail(&error.to_string()),
