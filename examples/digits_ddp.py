@@ -60,7 +60,7 @@ def accuracy(model, test_set, rank, world_size):
         correct = (model(images).argmax(dim=1) == labels).sum()
     counts = torch.tensor([float(correct), float(len(labels))])
     dist.all_reduce(counts)
-    return float(counts[0] / counts[1])
+    return counts
 
 
 def main():
@@ -74,9 +74,12 @@ def main():
     network = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
     model = DistributedDataParallel(network)
     train(model, train_set, rank, world_size)
-    result = accuracy(network, test_set, rank, world_size)
+    # Kept until the group is gone: gloo's thread must not be the last one to hold it, since it would wait for
+    # the interpreter's lock while the interpreter waits for the thread.
+    counts = accuracy(network, test_set, rank, world_size)
     if rank == 0:
-        print(f"test accuracy: {result:.3f}", flush=True)
+        print(f"test accuracy: {float(counts[0] / counts[1]):.3f}", flush=True)
+    del model
     dist.destroy_process_group()
 
 
