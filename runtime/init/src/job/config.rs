@@ -42,6 +42,8 @@ pub(super) struct Config {
     pub(super) advertise_host: Option<String>,
     /// Absolute path of the sandbox.
     pub(super) sandbox: PathBuf,
+    /// Absolute path that workers start in: the sandbox, or where a local run was called.
+    pub(super) working_directory: PathBuf,
     pub(super) command: Vec<OsString>,
     pub(super) env: Vec<EnvVar>,
     #[expect(clippy::struct_field_names, reason = "the user knows it by this name")]
@@ -127,6 +129,7 @@ fn check(spec: JobSpec, environment: &Environment, sandbox: &Path) -> Result<Con
     let token = text(environment, &vault_token, &mut problems).filter(|token| !token.is_empty());
     let advertise_host =
         text(environment, env::ADVERTISE_HOST, &mut problems).filter(|host| !host.is_empty());
+    let working_directory = read_working_directory(environment, sandbox, &mut problems);
 
     // The launcher has said which cluster and who: nothing that the image or the laptop says may change it.
     let lookup = |name: &str| match name {
@@ -162,6 +165,7 @@ fn check(spec: JobSpec, environment: &Environment, sandbox: &Path) -> Result<Con
         ports,
         advertise_host,
         sandbox: sandbox.to_owned(),
+        working_directory,
         command: command.into_iter().map(OsString::from).collect(),
         env,
         user_config,
@@ -173,6 +177,18 @@ fn check(spec: JobSpec, environment: &Environment, sandbox: &Path) -> Result<Con
         heartbeat_timeout: Duration::from_millis(heartbeat_ms),
         grace_period: Duration::from_millis(grace_period_ms),
     })
+}
+
+/// A path of the laptop's file system need not be UTF-8.
+fn read_working_directory(environment: &Environment, sandbox: &Path, problems: &mut Problems) -> PathBuf {
+    let Some(folder) = environment.get(env::WORKING_DIRECTORY).map(Path::new) else {
+        return sandbox.to_owned();
+    };
+    if !folder.is_absolute() || !folder.is_dir() {
+        problems
+            .add(env::WORKING_DIRECTORY, &format!("expected an absolute path of a folder, got {folder:?}"));
+    }
+    folder.to_owned()
 }
 
 fn check_mesh(mesh: Mesh, problems: &mut Problems) {
@@ -530,5 +546,19 @@ pub(super) mod tests {
             check_destination(destination, &mut problems);
             assert_eq!(problems.0.is_empty(), fine, "{destination}");
         }
+    }
+
+    #[test]
+    fn workers_start_in_the_sandbox_unless_a_local_run_says_where() {
+        let in_a_job = config();
+        assert_eq!(in_a_job.working_directory, in_a_job.sandbox);
+        let here = config_of(&[("TRACTORUN_WORKING_DIRECTORY", Some("/"))], |_| ());
+        assert_eq!(here.working_directory, Path::new("/"));
+        let error = read_changed(&[("TRACTORUN_WORKING_DIRECTORY", Some("not/absolute"))], SPEC).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "bad configuration: TRACTORUN_WORKING_DIRECTORY: expected an absolute path of a folder, got \
+             \"not/absolute\""
+        );
     }
 }

@@ -127,10 +127,15 @@ impl NodeContext<'_> {
 /// Whether a variable of the job is for init alone.
 fn is_init_own(name: &OsStr) -> bool {
     // The whole vault as one text would hand on what is taken out one by one.
-    if [env::JOB_SPEC, env::ADVERTISE_HOST, env::LIFELINE, env::LOG_LEVEL, yt::SECURE_VAULT]
-        .iter()
-        .any(|own| name == *own)
-    {
+    let own = [
+        env::JOB_SPEC,
+        env::ADVERTISE_HOST,
+        env::LIFELINE,
+        env::WORKING_DIRECTORY,
+        env::LOG_LEVEL,
+        yt::SECURE_VAULT,
+    ];
+    if own.iter().any(|own| name == *own) {
         return true;
     }
     let key = name.to_str().and_then(|name| name.strip_prefix(yt::SECURE_VAULT_PREFIX));
@@ -211,6 +216,7 @@ mod tests {
             ("TRACTORUN_JOB_SPEC", "x"),
             ("TRACTORUN_LIFELINE", "x"),
             ("TRACTORUN_ADVERTISE_HOST", "x"),
+            ("TRACTORUN_WORKING_DIRECTORY", "/x"),
         ];
         let variables = environment(&config(), &inherited, &[], &[], &topology());
         for (name, _) in inherited {

@@ -64,7 +64,7 @@ pub struct JobPlan {
     pub host: String,
     /// YT job id of the node.
     pub job_id: String,
-    /// The job's own folder: working directory of init and of the workers.
+    /// The job's own folder: working directory of init and, but for some local runs, of the workers.
     pub sandbox: PathBuf,
 }
 
@@ -223,7 +223,7 @@ fn plan_workers(
             local_rank,
             command: config.command.clone(),
             environment: context.worker(local_rank, &path),
-            working_directory: config.sandbox.clone(),
+            working_directory: config.working_directory.clone(),
         });
     }
     Ok(workers)

@@ -25,6 +25,7 @@ fn config_in(sandbox: &Path) -> Config {
             vec![CypressBind { file: "cypress-0".into(), destination: "code/data/weights".into() }];
     });
     sandbox.clone_into(&mut config.sandbox);
+    sandbox.clone_into(&mut config.working_directory);
     archive(&sandbox.join("bind-0.tar.zst"), "root", "print()");
     archive(&sandbox.join("one.tar.zst"), "root/__init__.py", "ONE = 1");
     archive(&sandbox.join("two.tar.zst"), "root/__init__.py", "TWO = 2");
