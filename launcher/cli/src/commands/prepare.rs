@@ -9,6 +9,7 @@ use tractorun_yt::{BatchRequest, Client, CreateOptions, Error, NodeType, YsonVal
 
 use crate::operation::ClusterLinks;
 use crate::operation::docker_auth::{self, Form};
+use crate::settings::DEFAULT_CLUSTER_CONFIG_PATH;
 
 use super::terminal::Terminal;
 
@@ -75,7 +76,11 @@ pub async fn cluster_links(client: &Client, path: &str, terminal: &Terminal) -> 
             Ok(ClusterLinks { cypress_template: template.map(str::to_owned) })
         }
         Err(Error::Yt(error)) if error.contains(codes::RESOLVE_ERROR) => {
-            terminal.warning(format_args!("cluster_config_path: `{path}` does not exist, going on without"));
+            // Most clusters have none, and nobody asked for it: then there is nothing to warn of.
+            if path != DEFAULT_CLUSTER_CONFIG_PATH {
+                terminal
+                    .warning(format_args!("cluster_config_path: `{path}` does not exist, going on without"));
+            }
             Ok(ClusterLinks::default())
         }
         Err(Error::Yt(error)) => {

@@ -10,15 +10,14 @@ use super::node::{Content, Node};
 use super::problem::{Origin, Problem, Subject};
 use super::read::Reader;
 use super::{
-    Mesh, OperationLogMode, Place, ProxyStderrMode, Resources, RunMode, Settings, Surroundings, Wait, options,
+    DEFAULT_CLUSTER_CONFIG_PATH, Mesh, OperationLogMode, Place, ProxyStderrMode, Resources, RunMode,
+    Settings, Surroundings, Wait, options,
 };
 
 /// Limits beyond what any cluster has, low enough that no product of two of them leaves 32 bits.
 const MAX_NODES: u32 = 10_000;
 const MAX_WORKERS_PER_NODE: u32 = 1_000;
 const MAX_GPUS_PER_WORKER: u32 = 64;
-
-const DEFAULT_CLUSTER_CONFIG_PATH: &str = "//home/tractorun/config";
 
 /// Stands for the directory's random name where nothing is run: equal input gives equal output.
 const UNNAMED_YT_PATH: &str = "//tmp/tractorun/<generated>";

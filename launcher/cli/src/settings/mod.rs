@@ -25,6 +25,9 @@ mod show;
 #[cfg(test)]
 mod tests;
 
+/// Where the cluster's tractorun configuration is looked for unless the user says where.
+pub const DEFAULT_CLUSTER_CONFIG_PATH: &str = "//home/tractorun/config";
+
 /// Everything that one run needs to know.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
