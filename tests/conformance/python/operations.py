@@ -5,7 +5,7 @@ import time
 import yt.wrapper as wrapper
 from yt.wrapper.driver import make_request
 
-from conformance import client, holds, refused, run_checks, same
+from conformance import API_VERSION, client, holds, refused, run_checks, same
 
 yt = client()
 
@@ -112,7 +112,8 @@ def check_abort():
     error = operation.get_attributes(fields=["result"])["result"]["error"]
     holds("enough" in str(error), str(error))
     with refused(code=200):
-        make_request("abort_operation", {"operation_id": operation.id}, client=yt)
+        # Not by `abort()`, which looks at the state first.
+        make_request("abort_op" if API_VERSION == "v3" else "abort_operation", {"operation_id": operation.id}, client=yt)
 
 
 def check_operation_ends_with_its_transaction():
