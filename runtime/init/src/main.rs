@@ -11,10 +11,12 @@ use tracing::level_filters::LevelFilter;
 use tractorun_contract::env;
 use tractorun_contract::exit::InitExit;
 use tractorun_init::cli::{self, Invocation, LifelineKind};
-use tractorun_init::driver::{Clock, Lifeline, run_job, run_plain};
+use tractorun_init::driver::{Clock, GuardLine, Lifeline, Lines, run_job, run_plain};
 use tractorun_init::job::Environment;
 use tractorun_init::logging;
 use tractorun_init::output::{Pieces, Sink};
+use tractorun_sys::pid::Role;
+use tractorun_sys::{guard, signal};
 
 /// How long the last lines may take to be read by whoever reads them.
 const FLUSH_LIMIT: Duration = Duration::from_secs(5);
@@ -60,6 +62,14 @@ fn run(
     lifeline: LifelineKind,
     clock: Clock,
 ) -> std::io::Result<u8> {
+    // Before there is a second thread. From here on no signal is lost: they are blocked until they are taken.
+    let guard = match Role::current() {
+        Role::Init => {
+            signal::block_all_in_this_thread();
+            None
+        }
+        Role::Ordinary => Some(guard::split()?),
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let sink = Sink::start(std::io::stderr(), pieces())?;
     logging::start(sink.clone(), level);
@@ -68,11 +78,12 @@ fn run(
         LifelineKind::Stdin => Lifeline::watch(std::io::stdin())?,
     };
     let code = runtime.block_on(async {
-        match invocation {
-            Invocation::Plain(command) => run_plain(command, environment, clock, sink.clone()).await,
-            _ => run_job(environment, lifeline, clock, sink.clone()).await,
-        }
-    });
+        let guard = guard.map_or_else(|| Ok(GuardLine::none()), GuardLine::watch)?;
+        Ok::<_, std::io::Error>(match invocation {
+            Invocation::Plain(command) => run_plain(command, environment, guard, clock, sink.clone()).await,
+            _ => run_job(environment, Lines { lifeline, guard }, clock, sink.clone()).await,
+        })
+    })?;
     // Helper tasks have nothing left to do, and none of them may hold up the exit.
     runtime.shutdown_background();
     sink.flush(FLUSH_LIMIT);

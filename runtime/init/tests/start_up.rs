@@ -93,6 +93,32 @@ fn the_end_of_the_lifeline_stops_in_order() {
 }
 
 #[test]
+fn a_killed_guard_ends_a_start_up() {
+    let job = MuteJob::new();
+    let (mut guard, stderr) = started(job.command());
+    guard.kill().unwrap();
+    guard.wait().unwrap();
+    // The init has stderr to itself now: its end is the end of the pipe.
+    let expected = "tractorun-init: error: stopped by SIGKILL before the workers were started; exit code 137";
+    assert_eq!(last_line(stderr), expected);
+}
+
+#[test]
+fn a_broken_connection_is_no_signal_for_workers() {
+    let job = MuteJob::new();
+    let mut command = job.command();
+    command.env("TRACTORUN_LOG_LEVEL", "debug");
+    let (mut child, stderr) = started(command);
+    // The kernel sends the same to whoever writes to a connection that its peer has closed.
+    for signal in [Signal::SIGPIPE, Signal::SIGUSR1, Signal::SIGTERM] {
+        kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    let lines: Vec<String> = stderr.lines().map(Result::unwrap).collect();
+    assert!(!lines.iter().any(|line| line.contains("SIGPIPE")), "{lines:?}");
+}
+
+#[test]
 fn a_missing_job_spec_is_bad_configuration() {
     let sandbox = tempfile::tempdir().unwrap();
     let (mut child, stderr) = started(command(sandbox.path()));

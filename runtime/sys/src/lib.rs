@@ -1,7 +1,7 @@
 //! Every system call of tractorun that needs unsafe code, and nothing else.
 //!
-//! Owns: process ids, signals, starting and reaping processes, finding and ending process trees, pipes, the
-//! terminal's foreground group. Knows nothing about jobs, workers or policies, and keeps no state of its own:
+//! Owns: process ids, signals, starting and reaping processes, finding and ending process trees, the guard
+//! above an init, pipes, the terminal's foreground group. Knows nothing about jobs, workers or policies, and keeps no state of its own:
 //! who calls decides when. Linux only.
 //!
 //! Two rules hold for all callers:
@@ -12,6 +12,7 @@
 #![allow(unsafe_code, reason = "this is the one crate that may; every block says why it is sound")]
 
 pub mod descriptor;
+pub mod guard;
 pub mod jobroot;
 pub mod pid;
 pub mod reap;

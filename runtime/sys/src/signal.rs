@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 use crate::pid::Pid;
 
@@ -178,6 +179,28 @@ pub fn unblock_all_in_this_thread() {
         libc::sigemptyset(none.as_mut_ptr());
         libc::pthread_sigmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
     }
+}
+
+/// Takes one signal that is blocked in the calling thread, waiting for at most `limit`; `None` if none came.
+/// Those that are pending already count.
+pub fn wait_for_any(limit: Option<Duration>) -> Option<Signal> {
+    let mut all = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigfillset initializes the set; both calls read it, the second one reads the time too, and a null
+    // information is allowed.
+    let number = unsafe {
+        libc::sigfillset(all.as_mut_ptr());
+        match limit {
+            None => libc::sigwaitinfo(all.as_ptr(), std::ptr::null_mut()),
+            Some(limit) => {
+                let time = libc::timespec {
+                    tv_sec: libc::time_t::try_from(limit.as_secs()).unwrap_or(libc::time_t::MAX),
+                    tv_nsec: libc::c_long::from(limit.subsec_nanos()),
+                };
+                libc::sigtimedwait(all.as_ptr(), std::ptr::null_mut(), &raw const time)
+            }
+        }
+    };
+    Signal::from_number(number)
 }
 
 /// All signals blocked in this thread until dropped.

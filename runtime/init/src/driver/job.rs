@@ -12,9 +12,9 @@ use tractorun_sys::reap::{Reaped, reap_any};
 use tractorun_sys::spawn::{Command, Session, Stdio};
 use tractorun_sys::{Signal, tree};
 
-use super::signals::Signals;
+use super::signals::{Kind, Signals};
 use super::timers::Timers;
-use super::{Clock, Driver, Leadership, Lifeline, Starter, say_error};
+use super::{Clock, Driver, GuardLine, Leadership, Lifeline, Starter, say_error};
 use crate::job::{self, Environment, JobPlan, Prefix, StartUpError, Started};
 use crate::output::{Pump, Sink, Style};
 use crate::rendezvous::Membership;
@@ -23,9 +23,18 @@ use crate::supervisor::{Conclusion, Identity, Leader, Mode, Node, Setup};
 /// How long the end of the control channel and of the transaction may take: nobody depends on it any more.
 const CLOSE_LIMIT: Duration = Duration::from_secs(3);
 
+/// What init's life hangs on besides signals.
+#[derive(Debug)]
+pub struct Lines {
+    /// The launcher.
+    pub lifeline: Lifeline,
+    /// The guard.
+    pub guard: GuardLine,
+}
+
 /// Runs this node of the job; returns init's exit code.
-pub async fn run_job(environment: &Environment, lifeline: Lifeline, clock: Clock, sink: Sink) -> u8 {
-    let mut signals = match Signals::take_all() {
+pub async fn run_job(environment: &Environment, mut lines: Lines, clock: Clock, sink: Sink) -> u8 {
+    let mut signals = match Signals::take_all(Kind::Job) {
         Ok(signals) => signals,
         Err(error) => {
             error!("cannot take signals: {error}");
@@ -37,8 +46,7 @@ pub async fn run_job(environment: &Environment, lifeline: Lifeline, clock: Clock
         return InitExit::Internal.code();
     }
     info!("started, version {}, pid {}", env!("CARGO_PKG_VERSION"), std::process::id());
-    let mut lifeline = lifeline;
-    let started = match start_up(environment, &mut signals, &mut lifeline).await {
+    let started = match start_up(environment, &mut signals, &mut lines).await {
         StartUp::Done(started) => *started,
         StartUp::Failed(error) => {
             say_error(&error.to_string());
@@ -50,7 +58,7 @@ pub async fn run_job(environment: &Environment, lifeline: Lifeline, clock: Clock
             return code;
         }
     };
-    run_started(started, signals, lifeline, clock, sink).await
+    run_started(started, signals, lines, clock, sink).await
 }
 
 /// Not PID 1: descendants whose parent ends become our children, so that none is lost from sight.
@@ -69,7 +77,7 @@ enum StartUp {
 }
 
 /// Start-up raced against whoever wants to stop it; orphans are reaped meanwhile.
-async fn start_up(environment: &Environment, signals: &mut Signals, lifeline: &mut Lifeline) -> StartUp {
+async fn start_up(environment: &Environment, signals: &mut Signals, lines: &mut Lines) -> StartUp {
     let mut start_up = pin!(job::start_up(environment));
     loop {
         tokio::select! {
@@ -86,7 +94,8 @@ async fn start_up(environment: &Environment, signals: &mut Signals, lifeline: &m
                 }
                 Err(error) => error!("cannot read signals: {error}"),
             },
-            () = lifeline.end() => return StartUp::Stopped(Signal::TERM),
+            () = lines.lifeline.end() => return StartUp::Stopped(Signal::TERM),
+            () = lines.guard.end() => return StartUp::Stopped(Signal::KILL),
             result = &mut start_up => return match result {
                 Ok(started) => StartUp::Done(Box::new(started)),
                 Err(error) => StartUp::Failed(error),
@@ -102,7 +111,7 @@ fn reap_orphans() {
     }
 }
 
-async fn run_started(started: Started, signals: Signals, lifeline: Lifeline, clock: Clock, sink: Sink) -> u8 {
+async fn run_started(started: Started, signals: Signals, lines: Lines, clock: Clock, sink: Sink) -> u8 {
     let Started { plan, membership } = started;
     let Membership { incarnation, topology, link, hub, closer } = membership;
     let nodes = identities(&topology, plan.workers.len());
@@ -123,7 +132,8 @@ async fn run_started(started: Started, signals: Signals, lifeline: Lifeline, clo
         starter: Box::new(WorkerStarter { plan }),
         pump: Pump::new(sink),
         signals,
-        lifeline,
+        lifeline: lines.lifeline,
+        guard: lines.guard,
         timers: Timers::new(),
         link: Some(link),
         leadership,

@@ -1,7 +1,11 @@
-//! The lifeline: a pipe as standard input whose end means that the launcher is gone.
+//! Pipes whose end means that somebody is gone: the launcher (standard input), the guard (see
+//! [`tractorun_sys::guard`]).
 
 use std::io::Read;
+use std::os::fd::OwnedFd;
 
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 
 /// Watches standard input.
@@ -45,6 +49,34 @@ impl Lifeline {
         // An error means that the thread is gone without a word, which comes to the same.
         let _ = ended.await;
         self.ended = None;
+    }
+}
+
+/// Watches the guard.
+#[derive(Debug)]
+pub struct GuardLine {
+    open: Option<pipe::Receiver>,
+}
+
+// === impl GuardLine ===
+
+impl GuardLine {
+    /// No guard: it never ends.
+    pub fn none() -> Self {
+        Self { open: None }
+    }
+
+    /// Watches the reading end of a pipe that only the guard holds. Needs a tokio runtime.
+    pub fn watch(line: OwnedFd) -> std::io::Result<Self> {
+        Ok(Self { open: Some(pipe::Receiver::from_owned_fd(line)?) })
+    }
+
+    /// Returns when the guard is gone, once. Safe to cancel.
+    pub async fn end(&mut self) {
+        let Some(line) = &mut self.open else { return std::future::pending().await };
+        // Nobody writes; an error of a pipe can only be its end.
+        while matches!(line.read(&mut [0; 8]).await, Ok(count) if count > 0) {}
+        self.open = None;
     }
 }
 

@@ -28,8 +28,8 @@ use crate::supervisor::{
 };
 
 pub use clock::Clock;
-pub use job::run_job;
-pub use lifeline::Lifeline;
+pub use job::{Lines, run_job};
+pub use lifeline::{GuardLine, Lifeline};
 pub use plain::{PlainCommand, run_plain};
 
 /// Everything a running node consists of.
@@ -40,6 +40,7 @@ struct Driver {
     pump: Pump,
     signals: Signals,
     lifeline: Lifeline,
+    guard: GuardLine,
     timers: Timers<AnyTimer>,
     link: Option<Link>,
     leadership: Option<Leadership>,
@@ -72,6 +73,7 @@ enum Input {
     Link(Option<LinkEvent>),
     Hub(Option<HubEvent>),
     Lifeline,
+    GuardLost,
     Pumped,
 }
 
@@ -94,6 +96,7 @@ impl Driver {
                 event = next_of(self.link.as_mut().map(|link| &mut link.inbox)) => Input::Link(event),
                 event = next_of(self.leadership.as_mut().map(|own| &mut own.hub.events)) => Input::Hub(event),
                 () = self.lifeline.end() => Input::Lifeline,
+                () = self.guard.end() => Input::GuardLost,
                 () = self.pump.pump() => Input::Pumped,
             };
             self.take(input);
@@ -128,6 +131,7 @@ impl Driver {
             // The node's own link tells the same.
             Input::Hub(None) => self.leadership = None,
             Input::Lifeline => self.feed(Event::LifelineEnded),
+            Input::GuardLost => self.feed(Event::GuardLost),
             Input::Pumped => {}
         }
     }

@@ -9,9 +9,9 @@ use tractorun_contract::exit::InitExit;
 use tractorun_sys::spawn::{Command, Session, Stdio};
 
 use super::job::{adopt_orphans, parent_death_signal};
-use super::signals::Signals;
+use super::signals::{Kind, Signals};
 use super::timers::Timers;
-use super::{Clock, Driver, Lifeline, Starter};
+use super::{Clock, Driver, GuardLine, Lifeline, Starter};
 use crate::job::Environment;
 use crate::output::{Pump, Sink};
 use crate::supervisor::{Mode, Node, Setup, Target};
@@ -30,8 +30,14 @@ pub struct PlainCommand {
 }
 
 /// Runs the program; returns init's exit code: the program's own, 128 + n for signal n, 126 or 127.
-pub async fn run_plain(command: PlainCommand, environment: &Environment, clock: Clock, sink: Sink) -> u8 {
-    let signals = match Signals::take_all() {
+pub async fn run_plain(
+    command: PlainCommand,
+    environment: &Environment,
+    guard: GuardLine,
+    clock: Clock,
+    sink: Sink,
+) -> u8 {
+    let signals = match Signals::take_all(Kind::Plain) {
         Ok(signals) => signals,
         Err(error) => {
             error!("cannot take signals: {error}");
@@ -52,6 +58,7 @@ pub async fn run_plain(command: PlainCommand, environment: &Environment, clock: 
         pump: Pump::new(sink),
         signals,
         lifeline: Lifeline::none(),
+        guard,
         timers: Timers::new(),
         link: None,
         leadership: None,

@@ -13,13 +13,33 @@ pub(super) struct Signals {
     delivery: SignalDelivery<UnixStream, SignalOnly>,
 }
 
+/// What the process is, as far as its signals are concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A node of a job, with connections of its own.
+    Job,
+    /// The init of a program, without.
+    Plain,
+}
+
+// === impl Kind ===
+
+impl Kind {
+    /// What is handed on. A job's init writes to sockets, and the kernel sends SIGPIPE to whoever does so after
+    /// the peer is gone: handed on, a cluster's proxy that closes a connection would kill the workers. So there it
+    /// stays ignored, as Rust has set it.
+    fn forwarded(self) -> impl Iterator<Item = Signal> {
+        Signal::forwardable().filter(move |signal| self == Self::Plain || *signal != Signal::PIPE)
+    }
+}
+
 // === impl Signals ===
 
 impl Signals {
     /// Takes SIGCHLD and everything that an init hands on. Needs a tokio runtime.
     ///
-    /// Signals that come earlier are lost for PID 1, so this comes first.
-    pub(super) fn take_all() -> io::Result<Self> {
+    /// The calling thread's mask is open from then on: what came since `main` blocked everything is taken too.
+    pub(super) fn take_all(kind: Kind) -> io::Result<Self> {
         // An init that handed its terminal to its program writes to it from the background, and must be neither
         // stopped nor woken by that.
         signal::ignore(Signal::TTOU)?;
@@ -27,9 +47,8 @@ impl Signals {
         let (reader, writer) = StdUnixStream::pair()?;
         reader.set_nonblocking(true)?;
         writer.set_nonblocking(true)?;
-        let signals = Signal::forwardable().chain([Signal::CHLD]).map(Signal::number);
+        let signals = kind.forwarded().chain([Signal::CHLD]).map(Signal::number);
         let delivery = SignalDelivery::with_pipe(UnixStream::from_std(reader)?, writer, SignalOnly, signals)?;
-        // Whoever started us may have blocked some, and a mask is inherited.
         signal::unblock_all_in_this_thread();
         Ok(Self { delivery })
     }
@@ -48,5 +67,18 @@ impl Signals {
                 return Ok(signals);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_hands_on_everything_but_what_its_own_sockets_cause() {
+        let handed_on = |kind: Kind| kind.forwarded().collect::<Vec<_>>();
+        let (job, plain) = (handed_on(Kind::Job), handed_on(Kind::Plain));
+        assert!(plain.contains(&Signal::PIPE));
+        assert!(plain.iter().all(|signal| job.contains(signal) != (*signal == Signal::PIPE)));
     }
 }

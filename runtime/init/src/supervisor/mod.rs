@@ -27,6 +27,9 @@
 //!
 //! The leader: `Running -> Stopping -> Released`, or `Running -> Released` if all finish; `Released` is terminal.
 //!
+//! A guard that is gone leads from every state to `Stopping(Leaving)` with SIGKILL at once, or from `Waiting` to
+//! `Done`: the node behaves as if it had been killed itself, but for its tree.
+//!
 //! Plain-init mode is a node with one process and no leader: `Running -> Stopping(Leaving) -> Done`; its signals,
 //! SIGTERM too, go to the process.
 
@@ -91,6 +94,8 @@ pub enum Event {
     SignalReceived(Signal),
     /// The launcher that started init is gone.
     LifelineEnded,
+    /// The guard above init was killed: whoever did that meant all of us.
+    GuardLost,
     /// A timer that was started ran out.
     TimerFired(Timer),
     /// The leader said something.

@@ -150,6 +150,7 @@ impl Node {
             Event::TreeEmpty => self.on_tree_empty(actions),
             Event::SignalReceived(signal) => self.on_signal(now, signal, actions),
             Event::LifelineEnded => self.stop(now, Signal::TERM, Urgency::Orderly, actions),
+            Event::GuardLost => self.on_guard_lost(now, actions),
             Event::TimerFired(timer) => self.on_timer(timer, actions),
             Event::Told(LeaderMessage::Heartbeat) => {}
             Event::Told(LeaderMessage::Stop(verdict)) => self.on_verdict(verdict, actions),
@@ -338,6 +339,30 @@ impl Node {
             actions.push(Action::Announce(Announcement::Stopping(failure.clone())));
         }
         self.leave(Conclusion::of(failure), actions);
+    }
+
+    /// SIGKILL was meant for this process: the tree goes at once and the leader is told nothing.
+    fn on_guard_lost(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        let code = ExitReason::Signal(Signal::KILL.number()).code();
+        let verdict = match &self.setup.mode {
+            Mode::Job { own, .. } => {
+                let cause = Cause::Stopped { signal: Signal::KILL.name() };
+                Some(own.failure(cause, code, self.elapsed(now)))
+            }
+            Mode::Plain { .. } => None,
+        };
+        let conclusion = Conclusion { code, verdict };
+        match &mut self.state {
+            // Without a SIGTERM before: that was not what was meant.
+            State::Running => {
+                let outcome = Outcome::Leaving(conclusion);
+                self.state = State::Stopping { teardown: Teardown::Terminating, outcome };
+            }
+            State::Stopping { outcome, .. } => *outcome = Outcome::Leaving(conclusion),
+            State::Waiting { .. } => return self.exit(conclusion, actions),
+            State::Done => {}
+        }
+        self.kill(actions);
     }
 
     /// Something on this node failed: the leader is told, the tree is ended.

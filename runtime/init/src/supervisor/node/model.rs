@@ -22,6 +22,7 @@ enum Happening {
     Timer,
     Signal(Signal),
     Lifeline,
+    GuardLost,
     Stop(u8),
     Release(u8),
     LinkLost,
@@ -181,6 +182,7 @@ impl World {
             Happening::Timer => self.fire_next_timer(),
             Happening::Signal(signal) => self.feed(Event::SignalReceived(signal)),
             Happening::Lifeline => self.feed(Event::LifelineEnded),
+            Happening::GuardLost => self.feed(Event::GuardLost),
             Happening::Stop(code) => {
                 let cause = Cause::WorkerExited { code };
                 let verdict = identity(0).failure(cause, code, Duration::ZERO);
@@ -215,6 +217,7 @@ fn happenings(is_job: bool) -> impl Strategy<Value = Vec<Happening>> {
     ];
     let from_outside = prop_oneof![
         Just(Happening::Lifeline),
+        Just(Happening::GuardLost),
         (1..=255_u8).prop_map(Happening::Stop),
         any::<u8>().prop_map(Happening::Release),
         Just(Happening::LinkLost),

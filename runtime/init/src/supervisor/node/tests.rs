@@ -398,3 +398,27 @@ fn a_plain_init_whose_program_cannot_be_started() {
     assert_eq!(harness.step(event), stop_actions());
     assert_eq!(harness.step(Event::TreeEmpty), exit(127, None));
 }
+
+#[test]
+fn a_lost_guard_is_the_nodes_own_sigkill() {
+    let mut node = Harness::job().started();
+    let actions = node.step(Event::GuardLost);
+    assert!(actions.contains(&Action::KillTree));
+    assert!(!actions.iter().any(|action| matches!(action, Action::Tell(_))), "{actions:?}");
+    let cause = Cause::Stopped { signal: "SIGKILL".into() };
+    let failure = own_failure(cause, None, 137, 3.0);
+    let conclusion = Conclusion { code: 137, verdict: Some(failure) };
+    assert_eq!(node.step(Event::TreeEmpty), [Action::Exit(conclusion)]);
+
+    // Nobody waits for grace or for a release.
+    let mut node = Harness::job().started();
+    node.step(Event::SignalReceived(Signal::TERM));
+    assert!(node.step(Event::GuardLost).contains(&Action::KillTree));
+    let mut node = Harness::job().started();
+    node.after([Event::SignalReceived(Signal::TERM), Event::TreeEmpty]);
+    assert!(matches!(node.step(Event::GuardLost)[..], [Action::Exit(Conclusion { code: 137, .. })]));
+
+    let mut node = Harness::plain(Target::Process).started();
+    assert!(node.step(Event::GuardLost).contains(&Action::KillTree));
+    assert_eq!(node.step(Event::TreeEmpty), [Action::Exit(Conclusion { code: 137, verdict: None })]);
+}
