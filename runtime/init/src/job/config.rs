@@ -23,6 +23,12 @@ use super::{Environment, Prefix};
 /// being set up for the container.
 const FIRST_CONTACT: Duration = Duration::from_secs(20);
 
+/// Nodes of a job: far above what a cluster runs, and few enough to be counted.
+const MAX_NODES: u32 = 1_000_000;
+
+/// Workers of a node: each has a port of its own, and the control channel has one.
+const MAX_WORKERS_PER_NODE: u32 = u16::MAX as u32 - 1;
+
 /// What a node runs and with whom. There is no value in it that a later phase has to doubt.
 #[derive(Debug)]
 pub(super) struct Config {
@@ -193,9 +199,14 @@ fn read_working_directory(environment: &Environment, sandbox: &Path, problems: &
 
 fn check_mesh(mesh: Mesh, problems: &mut Problems) {
     let Mesh { node_count, process_per_node, gpu_per_process: _ } = mesh;
-    for (name, value) in [("mesh.node_count", node_count), ("mesh.process_per_node", process_per_node)] {
+    for (name, value, limit) in [
+        ("mesh.node_count", node_count, MAX_NODES),
+        ("mesh.process_per_node", process_per_node, MAX_WORKERS_PER_NODE),
+    ] {
         if value == 0 {
             problems.add(name, "expected at least 1, got 0");
+        } else if value > limit {
+            problems.add(name, &format!("expected at most {limit}, got {value}"));
         }
     }
     if node_count.checked_mul(process_per_node).is_none() {
@@ -299,7 +310,10 @@ fn read_node_rank(environment: &Environment, mesh: Mesh, problems: &mut Problems
 }
 
 fn read_ports(environment: &Environment, mesh: Mesh, problems: &mut Problems) -> Vec<u16> {
-    let count = mesh.process_per_node.saturating_add(1);
+    if mesh.process_per_node > MAX_WORKERS_PER_NODE {
+        return Vec::new(); // already a problem, and nobody wants to read of billions of missing ports
+    }
+    let count = mesh.port_count();
     let mut ports = Vec::new();
     let mut missing = Vec::new();
     for index in 0..count {
@@ -510,7 +524,16 @@ pub(super) mod tests {
         let none = SPEC.replace("\"node_count\": 2", "\"node_count\": 0");
         assert!(error(&[], &none).contains("mesh.node_count: expected at least 1, got 0"));
         let many = SPEC.replace("\"node_count\": 2", "\"node_count\": 4000000000");
-        assert!(error(&[], &many).contains("mesh: 4000000000 nodes of 4 workers are too many"));
+        assert!(error(&[], &many).contains("mesh.node_count: expected at most 1000000, got 4000000000"));
+        // It must not take the time and the memory of four billion ports to say so.
+        let crowded = SPEC.replace("\"process_per_node\": 4", "\"process_per_node\": 4294967295");
+        assert!(
+            error(&[], &crowded).contains("mesh.process_per_node: expected at most 65534, got 4294967295")
+        );
+        let product = SPEC
+            .replace("\"process_per_node\": 4", "\"process_per_node\": 60000")
+            .replace("\"node_count\": 2", "\"node_count\": 1000000");
+        assert!(error(&[], &product).contains("mesh: 1000000 nodes of 60000 workers are too many"));
         let mute = SPEC.replace("\"heartbeat_ms\": 30000", "\"heartbeat_ms\": 0");
         assert!(error(&[], &mute).contains("timeouts.heartbeat_ms: expected more than 0"));
     }
