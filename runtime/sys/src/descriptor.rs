@@ -26,6 +26,53 @@ pub fn set_pipe_size(fd: BorrowedFd<'_>, bytes: u32) -> io::Result<()> {
     Ok(())
 }
 
+/// How many descriptors a process may have open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    soft: libc::rlim_t,
+    hard: libc::rlim_t,
+}
+
+/// More than this is of no use to anybody here, and some programs close all that they may have.
+const ENOUGH: libc::rlim_t = 65_536;
+
+impl Limit {
+    /// Of the calling process.
+    pub fn current() -> io::Result<Self> {
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: `limit` outlives the call.
+        if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } == -1 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Self { soft: limit.rlim_cur, hard: limit.rlim_max })
+    }
+
+    /// How many that is.
+    pub fn descriptors(self) -> u64 {
+        self.soft
+    }
+
+    /// Makes it the calling process's. A system call and nothing else.
+    pub(crate) fn apply(self) -> io::Result<()> {
+        let limit = libc::rlimit { rlim_cur: self.soft, rlim_max: self.hard };
+        // SAFETY: `limit` outlives the call.
+        if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } == -1 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    }
+}
+
+/// Allows the calling process as many descriptors as it may have, within reason; returns what it was allowed
+/// before, which programs that it starts should get back (some cannot bear a high limit).
+pub fn raise_limit() -> io::Result<Limit> {
+    let before = Limit::current()?;
+    if before.soft < ENOUGH {
+        Limit { soft: before.hard.min(ENOUGH), ..before }.apply()?;
+    }
+    Ok(before)
+}
+
 /// A pipe whose ends both block; both are close-on-exec.
 pub(crate) fn blocking_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let mut ends = [0; 2];
@@ -82,6 +129,30 @@ mod tests {
         set_pipe_size(writer.as_fd(), 128 * 1024).unwrap();
         // SAFETY: fcntl with F_GETPIPE_SZ takes numbers only.
         assert_eq!(unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_GETPIPE_SZ) }, 128 * 1024);
+    }
+
+    #[test]
+    fn a_raised_limit_is_given_back_to_programs() {
+        let ask = |limit: Option<Limit>| {
+            let (reader, writer) = blocking_pipe().unwrap();
+            let mut command = crate::spawn::Command::new("/bin/sh");
+            command.args = vec!["-c".into(), "ulimit -Sn".into()];
+            command.stdout = crate::spawn::Stdio::Fd(writer);
+            command.descriptor_limit = limit;
+            let child = crate::spawn::spawn(&command).unwrap();
+            drop(command);
+            let mut text = String::new();
+            File::from(reader).read_to_string(&mut text).unwrap();
+            crate::reap::wait_pid(child).unwrap();
+            text.trim().parse::<u64>().unwrap()
+        };
+        let low = Limit { soft: 100, ..Limit::current().unwrap() };
+        assert_eq!(ask(Some(low)), 100);
+        low.apply().unwrap();
+        assert_eq!(raise_limit().unwrap(), low);
+        let raised = Limit::current().unwrap().descriptors();
+        assert!(raised > 100, "{raised}");
+        assert_eq!((ask(None), ask(Some(low))), (raised, 100));
     }
 
     #[test]

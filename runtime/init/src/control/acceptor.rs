@@ -1,21 +1,24 @@
 //! The leader's listener: takes connections, reads their joins, and turns away what is not of this run.
 //!
-//! Handshakes run side by side, so that a silent stranger on the port keeps nobody waiting.
+//! Handshakes run side by side, so that a silent stranger on the port keeps nobody waiting. When there are too
+//! many the oldest is given up: a node says who it is at once, so the oldest is a stranger.
 
+use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
+use tractorun_sys::descriptor::Limit;
 
 use super::wire::{Join, JoinError, JoinKey, Retry, ToNode, read_join, write_frame};
 
 /// A connection that says nothing for this long is none of ours.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Handshakes at a time; more wait in the kernel's queue.
+/// Handshakes at a time, where the process may have descriptors enough for all else besides.
 const MAX_HANDSHAKES: usize = 1024;
 
 /// A node at the door, with the right key and the right incarnation. It waits for an answer.
@@ -31,6 +34,12 @@ pub(crate) struct Acceptor {
     /// None where the run has one node only.
     listener: Option<TcpListener>,
     handshakes: JoinSet<Option<Arrival>>,
+    /// The same, oldest first; some may have ended.
+    oldest_first: VecDeque<AbortHandle>,
+    /// Handshakes at a time.
+    max_handshakes: usize,
+    /// How long each may take.
+    patience: Duration,
     key: JoinKey,
     /// Not known before the notice is up; nobody can come before.
     incarnation: Option<u32>,
@@ -64,7 +73,18 @@ impl Acceptor {
 
     /// One that nobody comes to.
     pub(crate) fn deaf() -> Self {
-        Self { listener: None, handshakes: JoinSet::new(), key: JoinKey::random(), incarnation: None }
+        // Strangers must leave descriptors for the nodes, the cluster and the workers.
+        let quarter = Limit::current()
+            .map_or(usize::MAX, |limit| usize::try_from(limit.descriptors() / 4).unwrap_or(usize::MAX));
+        Self {
+            listener: None,
+            handshakes: JoinSet::new(),
+            oldest_first: VecDeque::new(),
+            max_handshakes: quarter.clamp(1, MAX_HANDSHAKES),
+            patience: HANDSHAKE_TIMEOUT,
+            key: JoinKey::random(),
+            incarnation: None,
+        }
     }
 
     /// The key that arrivals must show.
@@ -86,12 +106,9 @@ impl Acceptor {
                         return arrival;
                     }
                 }
-                accepted = accept(self.listener.as_ref()), if self.handshakes.len() < MAX_HANDSHAKES => {
+                accepted = accept(self.listener.as_ref()) => {
                     match accepted {
-                        Ok((stream, peer)) => {
-                            let handshake = handshake(stream, peer, self.key.clone(), self.incarnation);
-                            self.handshakes.spawn(handshake);
-                        }
+                        Ok((stream, peer)) => self.begin(stream, peer),
                         Err(error) => {
                             warn!("cannot accept a connection on the control port: {error}");
                             // Out of descriptors or memory: an immediate retry would only spin.
@@ -101,6 +118,31 @@ impl Acceptor {
                 }
             }
         }
+    }
+}
+
+impl Acceptor {
+    fn begin(&mut self, stream: TcpStream, peer: SocketAddr) {
+        if self.oldest_first.len() >= self.max_handshakes {
+            self.oldest_first.retain(|handshake| !handshake.is_finished());
+        }
+        if self.oldest_first.len() >= self.max_handshakes
+            && let Some(oldest) = self.oldest_first.pop_front()
+        {
+            debug!("too many connections that say nothing: gave up the oldest");
+            oldest.abort();
+        }
+        let (key, incarnation, patience) = (self.key.clone(), self.incarnation, self.patience);
+        let handshake = async move {
+            match timeout(patience, handshake(stream, peer, key, incarnation)).await {
+                Ok(arrival) => arrival,
+                Err(_) => {
+                    debug!("connection from {peer} said nothing for {} s", patience.as_secs());
+                    None
+                }
+            }
+        };
+        self.oldest_first.push_back(self.handshakes.spawn(handshake));
     }
 }
 
@@ -119,18 +161,14 @@ async fn handshake(
 ) -> Option<Arrival> {
     // Heartbeats and orders are small and must not wait for each other.
     let _ = stream.set_nodelay(true);
-    let join = match timeout(HANDSHAKE_TIMEOUT, read_join(&mut stream)).await {
-        Ok(Ok(join)) => join,
-        Ok(Err(error @ JoinError::Protocol { .. })) => {
+    let join = match read_join(&mut stream).await {
+        Ok(join) => join,
+        Err(error @ JoinError::Protocol { .. }) => {
             refuse(stream, error.to_string(), Retry::Never).await;
             return None;
         }
-        Ok(Err(JoinError::Frame(error))) => {
+        Err(JoinError::Frame(error)) => {
             debug!("connection from {peer} is not a join: {error}");
-            return None;
-        }
-        Err(_) => {
-            debug!("connection from {peer} said nothing for {} s", HANDSHAKE_TIMEOUT.as_secs());
             return None;
         }
     };
@@ -151,4 +189,58 @@ pub(crate) async fn refuse(mut stream: TcpStream, reason: String, retry: Retry) 
     // It hears it or it does not: it is not ours to care for.
     let refusal = ToNode::Refused { reason, retry };
     let _ = timeout(HANDSHAKE_TIMEOUT, write_frame(&mut stream, &refusal)).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::control::wire::{PROTOCOL, ReachedBy};
+
+    async fn listening() -> (Acceptor, SocketAddr) {
+        let interfaces = Interfaces::Only(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let mut acceptor = Acceptor::listen(interfaces, 0).await.unwrap();
+        acceptor.expect(3);
+        // Nobody is helped by time.
+        acceptor.patience = Duration::from_hours(1);
+        acceptor.max_handshakes = 4;
+        let address = acceptor.listener.as_ref().unwrap().local_addr().unwrap();
+        (acceptor, address)
+    }
+
+    #[tokio::test]
+    async fn strangers_keep_no_node_out_however_many_they_are() {
+        let (mut acceptor, address) = listening().await;
+        let join = Join {
+            protocol: PROTOCOL,
+            key: acceptor.key().clone(),
+            incarnation: 3,
+            node_rank: 1,
+            job_id: "j".into(),
+            host: "h".into(),
+            ports: vec![1],
+            reached_by: ReachedBy::Address(address.ip()),
+        };
+        let mut strangers = Vec::new();
+        for number in 0..20 {
+            let mut stranger = TcpStream::connect(address).await.unwrap();
+            // Some say nothing, some begin a frame that never ends, some talk something else.
+            let words: &[u8] = match number % 3 {
+                0 => b"",
+                1 => &[0, 0, 255, 255, b'{'],
+                _ => b"GET / HTTP/1.1\r\n\r\n",
+            };
+            stranger.write_all(words).await.unwrap();
+            strangers.push(stranger);
+        }
+        let mut node = TcpStream::connect(address).await.unwrap();
+        write_frame(&mut node, &join).await.unwrap();
+        assert_eq!(acceptor.next().await.join.node_rank, 1);
+        // The first of them was given up.
+        assert_eq!(strangers[0].read(&mut [0; 8]).await.unwrap_or(0), 0);
+        assert!(acceptor.oldest_first.len() <= 4);
+    }
 }

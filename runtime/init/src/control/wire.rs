@@ -170,9 +170,10 @@ async fn read_body(stream: &mut (impl AsyncRead + Unpin), limit: u32) -> Result<
     if length > limit {
         return Err(FrameError::TooLong { length: length as usize, limit });
     }
-    let mut body = vec![0; length as usize];
-    stream.read_exact(&mut body).await.map_err(closed_or_io)?;
-    Ok(body)
+    // Memory for what has come, not for what was promised.
+    let mut body = Vec::new();
+    stream.take(u64::from(length)).read_to_end(&mut body).await.map_err(closed_or_io)?;
+    if body.len() < length as usize { Err(FrameError::Closed) } else { Ok(body) }
 }
 
 fn closed_or_io(error: std::io::Error) -> FrameError {

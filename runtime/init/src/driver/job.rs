@@ -7,6 +7,7 @@ use std::time::Duration;
 use tracing::{debug, error, info};
 use tractorun_contract::exit::{ExitReason as ContractExit, InitExit};
 use tractorun_contract::topology::Topology;
+use tractorun_sys::descriptor::{Limit, raise_limit};
 use tractorun_sys::pid::Role;
 use tractorun_sys::reap::{Reaped, reap_any};
 use tractorun_sys::spawn::{Command, Session, Stdio};
@@ -45,6 +46,14 @@ pub async fn run_job(environment: &Environment, mut lines: Lines, clock: Clock, 
         error!("cannot become a subreaper: {error}");
         return InitExit::Internal.code();
     }
+    // The leader has a connection to every node, and every node two pipes of every worker.
+    let descriptor_limit = match raise_limit() {
+        Ok(before) => Some(before),
+        Err(error) => {
+            debug!("cannot raise the limit of descriptors: {error}");
+            None
+        }
+    };
     info!("started, version {}, pid {}", env!("CARGO_PKG_VERSION"), std::process::id());
     let started = match start_up(environment, &mut signals, &mut lines).await {
         StartUp::Done(started) => *started,
@@ -58,7 +67,7 @@ pub async fn run_job(environment: &Environment, mut lines: Lines, clock: Clock, 
             return code;
         }
     };
-    run_started(started, signals, lines, clock, sink).await
+    run_started(started, signals, lines, descriptor_limit, clock, sink).await
 }
 
 /// Not PID 1: descendants whose parent ends become our children, so that none is lost from sight.
@@ -111,7 +120,14 @@ fn reap_orphans() {
     }
 }
 
-async fn run_started(started: Started, signals: Signals, lines: Lines, clock: Clock, sink: Sink) -> u8 {
+async fn run_started(
+    started: Started,
+    signals: Signals,
+    lines: Lines,
+    descriptor_limit: Option<Limit>,
+    clock: Clock,
+    sink: Sink,
+) -> u8 {
     let Started { plan, membership } = started;
     let Membership { incarnation, topology, link, hub, closer } = membership;
     let nodes = identities(&topology, plan.workers.len());
@@ -129,7 +145,7 @@ async fn run_started(started: Started, signals: Signals, lines: Lines, clock: Cl
     let mut driver = Driver {
         clock,
         node: Node::new(setup),
-        starter: Box::new(WorkerStarter { plan }),
+        starter: Box::new(WorkerStarter { plan, descriptor_limit }),
         pump: Pump::new(sink),
         signals,
         lifeline: lines.lifeline,
@@ -176,6 +192,8 @@ fn identities(topology: &Topology, workers_per_node: usize) -> Vec<Identity> {
 /// Starts the workers of a plan.
 struct WorkerStarter {
     plan: JobPlan,
+    /// What the workers may have open, where init has raised its own limit.
+    descriptor_limit: Option<Limit>,
 }
 
 impl Starter for WorkerStarter {
@@ -197,6 +215,7 @@ impl Starter for WorkerStarter {
             stderr: Stdio::Fd(stderr),
             session: Session::New,
             parent_death_signal: parent_death_signal(),
+            descriptor_limit: self.descriptor_limit,
         })
     }
 }

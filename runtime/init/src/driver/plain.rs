@@ -87,6 +87,7 @@ impl Starter for ProgramStarter {
             // Its own group, so that Ctrl-C in a terminal reaches it and not us both.
             session: Session::ForegroundGroup,
             parent_death_signal: parent_death_signal(),
+            descriptor_limit: None,
         })
     }
 }

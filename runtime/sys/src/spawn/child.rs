@@ -60,6 +60,11 @@ fn become_program(plan: &Plan) -> Outcome {
         check(Step::Stdio, result)?;
     }
     close_on_exec_from(3);
+    if let Some(limit) = plan.descriptor_limit
+        && limit.apply().is_err()
+    {
+        return Err((Step::Limit, errno()));
+    }
     if let Some(directory) = &plan.working_directory {
         // SAFETY: a C string that the plan owns.
         check(Step::WorkingDirectory, unsafe { libc::chdir(directory.as_ptr()) })?;

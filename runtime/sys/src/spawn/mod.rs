@@ -5,7 +5,7 @@
 //! else is the step that failed and its errno. So "could not exec" is never mistaken for "exited 127".
 //!
 //! What the child does (`child.rs`), in this order, with system calls only: default dispositions, session or
-//! group, parent-death signal, standard streams, all other descriptors close-on-exec,
+//! group, parent-death signal, standard streams, all other descriptors close-on-exec, limit of descriptors,
 //! working directory, empty signal mask, exec.
 
 mod child;
@@ -47,6 +47,8 @@ pub struct Command {
     /// Signal the program gets when the *thread* that spawned it ends (a rule of the kernel): spawn from a
     /// thread that lives as long as the child may, never from a pool.
     pub parent_death_signal: Option<Signal>,
+    /// How many descriptors it may have open, if not as many as the caller.
+    pub descriptor_limit: Option<descriptor::Limit>,
 }
 
 /// Where one of the three standard descriptors leads.
@@ -84,6 +86,8 @@ pub enum Step {
     ParentDeathSignal,
     /// Setting the standard descriptors.
     Stdio,
+    /// Setting the limit of descriptors.
+    Limit,
     /// Changing to the working directory.
     WorkingDirectory,
     /// Executing the program.
@@ -121,6 +125,7 @@ impl Command {
             stderr: Stdio::Null,
             session: Session::New,
             parent_death_signal: None,
+            descriptor_limit: None,
         }
     }
 }
@@ -177,12 +182,13 @@ fn read_report(reader: OwnedFd) -> io::Result<Option<(Step, io::Error)>> {
 
 impl Step {
     /// All steps by number.
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Prepare,
         Self::Fork,
         Self::Session,
         Self::ParentDeathSignal,
         Self::Stdio,
+        Self::Limit,
         Self::WorkingDirectory,
         Self::Exec,
     ];
@@ -196,6 +202,7 @@ impl fmt::Display for Step {
             Self::Session => "start a session",
             Self::ParentDeathSignal => "set the parent-death signal",
             Self::Stdio => "set the standard streams",
+            Self::Limit => "set the limit of descriptors",
             Self::WorkingDirectory => "change to the working directory",
             Self::Exec => "exec",
         })

@@ -35,6 +35,8 @@ pub(super) struct Plan {
     pub(super) session: Session,
     /// Parent-death signal.
     pub(super) parent_death_signal: Option<i32>,
+    /// Limit of descriptors.
+    pub(super) descriptor_limit: Option<descriptor::Limit>,
     /// Whose death it is about.
     pub(super) parent: Pid,
     /// Keeps the duplicates in `streams` open.
@@ -91,6 +93,7 @@ impl Plan {
             streams,
             session: command.session,
             parent_death_signal: command.parent_death_signal.map(crate::signal::Signal::number),
+            descriptor_limit: command.descriptor_limit,
             parent: Pid::current(),
             _descriptors: descriptors,
         })
