@@ -134,13 +134,11 @@ impl Acceptor {
         }
         let (key, incarnation, patience) = (self.key.clone(), self.incarnation, self.patience);
         let handshake = async move {
-            match timeout(patience, handshake(stream, peer, key, incarnation)).await {
-                Ok(arrival) => arrival,
-                Err(_) => {
-                    debug!("connection from {peer} said nothing for {} s", patience.as_secs());
-                    None
-                }
-            }
+            let arrival = timeout(patience, handshake(stream, peer, key, incarnation)).await;
+            arrival.unwrap_or_else(|_| {
+                debug!("connection from {peer} said nothing for {} s", patience.as_secs());
+                None
+            })
         };
         self.oldest_first.push_back(self.handshakes.spawn(handshake));
     }

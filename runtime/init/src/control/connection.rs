@@ -16,6 +16,9 @@ use super::wire::{FrameError, Heartbeat, MAX_FRAME_BYTES, read_frame, write_fram
 /// A connection whose peer has closed is not kept longer than this.
 const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Parts of a heartbeat timeout. A heartbeat is sent every third of one.
+const SLICES: u32 = 6;
+
 /// Tells tasks to deliver what they have and to close.
 pub(crate) type Closing = watch::Receiver<bool>;
 
@@ -78,13 +81,26 @@ async fn read_all<In: DeserializeOwned + Heartbeat>(
     heartbeat: Duration,
 ) -> String {
     loop {
-        match timeout(heartbeat, read_frame::<In>(reader, MAX_FRAME_BYTES)).await {
-            Ok(Ok(message)) if message.is_heartbeat() => {}
-            Ok(Ok(message)) => deliver(message),
-            Ok(Err(error)) => return error.to_string(),
-            Err(_) => return format!("no heartbeat for {} s", heartbeat.as_secs_f64()),
+        match unless_silent(heartbeat, read_frame::<In>(reader, MAX_FRAME_BYTES)).await {
+            Some(Ok(message)) if message.is_heartbeat() => {}
+            Some(Ok(message)) => deliver(message),
+            Some(Err(error)) => return error.to_string(),
+            None => return format!("no heartbeat for {} s", heartbeat.as_secs_f64()),
         }
     }
+}
+
+/// The outcome of `act`, unless it takes longer than `limit`, in time that this process was there to see: the
+/// limit is waited for in slices, and a pause of the process or of its machine uses up one of them only. After
+/// a pause of all nodes at once nobody has been silent.
+async fn unless_silent<T>(limit: Duration, act: impl Future<Output = T>) -> Option<T> {
+    tokio::pin!(act);
+    for _ in 0..SLICES {
+        if let Ok(outcome) = timeout(limit / SLICES, &mut act).await {
+            return Some(outcome);
+        }
+    }
+    None
 }
 
 async fn write_all<Out: Serialize + Heartbeat>(
@@ -120,11 +136,11 @@ async fn send<T: Serialize>(
     message: &T,
     limit: Duration,
 ) -> Result<(), String> {
-    match timeout(limit, write_frame(writer, message)).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(FrameError::Io(error))) => Err(format!("cannot send: {error}")),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("nothing could be sent for {} s", limit.as_secs_f64())),
+    match unless_silent(limit, write_frame(writer, message)).await {
+        Some(Ok(())) => Ok(()),
+        Some(Err(FrameError::Io(error))) => Err(format!("cannot send: {error}")),
+        Some(Err(error)) => Err(error.to_string()),
+        None => Err(format!("nothing could be sent for {} s", limit.as_secs_f64())),
     }
 }
 
@@ -182,6 +198,30 @@ mod tests {
         let (_close, closing) = watch::channel(false);
         let end = run(node, node_outbox, |_: ToNode| (), Duration::from_secs(30), closing).await;
         assert_eq!(end, "no heartbeat for 30 s");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_of_everybody_is_nobodys_silence() {
+        let (node, leader) = duplex(1 << 16);
+        let heartbeat = Duration::from_secs(30);
+        let (_keep_node, node_outbox) = mpsc::unbounded_channel::<NodeMessage>();
+        let (keep_leader, leader_outbox) = mpsc::unbounded_channel::<ToNode>();
+        let (_close, closing) = watch::channel(false);
+        let node_run = run(node, node_outbox, |_: ToNode| (), heartbeat, closing.clone());
+        let leader_run = run(leader, leader_outbox, |_: NodeMessage| (), heartbeat, closing);
+        tokio::pin!(node_run, leader_run);
+        for _ in 0..5 {
+            tokio::select! {
+                end = &mut node_run => panic!("node: {end}"),
+                end = &mut leader_run => panic!("leader: {end}"),
+                () = tokio::time::sleep(Duration::from_secs(25)) => {}
+            }
+            // Nobody is polled meanwhile, as if all had been stopped for an hour.
+            tokio::time::advance(Duration::from_hours(1)).await;
+        }
+        drop(keep_leader);
+        let end = tokio::select! { end = &mut leader_run => end, end = &mut node_run => end };
+        assert_eq!(end, "connection closed");
     }
 
     #[tokio::test(start_paused = true)]
