@@ -27,6 +27,14 @@ fn files_with_token(folder: &Path) -> Vec<String> {
     found
 }
 
+/// The search itself must find what is there.
+#[test]
+fn a_written_token_would_be_found() {
+    let scratch = Scratch::new();
+    let file = scratch.file("deep/er/file", format!("before{TOKEN}after"));
+    assert_eq!(files_with_token(&scratch.path("")), [file.display().to_string()]);
+}
+
 fn sha256(text: &str) -> String {
     let finished =
         run(std::process::Command::new("bash").args(["-c", r#"printf %s "$1" | sha256sum"#, "bash", text]));
