@@ -146,6 +146,16 @@ fn nobody_outlives_the_program() {
 }
 
 #[test]
+fn a_stopped_process_can_still_end_in_order() {
+    // The program ends when its child has stopped itself.
+    let script = "sh -c 'trap \"echo bye; exit\" TERM; kill -STOP $$' & \
+                  until grep -q '^State:.T' /proc/$!/status; do sleep 0.01; done; exit 5";
+    let output = shell(script).output().unwrap();
+    assert_eq!(output.status.code(), Some(5));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "bye\n");
+}
+
+#[test]
 fn orphans_are_reaped_while_the_program_runs() {
     // A grandchild becomes an orphan and ends; when init has reaped it, its entry in /proc is gone.
     let script = "pid=$(sh -c 'sleep 0.01 > /dev/null & echo $!'); \

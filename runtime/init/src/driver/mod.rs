@@ -185,7 +185,11 @@ impl Driver {
                     debug!("cannot send {signal} to {pid}: {error}");
                 }
             }
-            Action::SignalTree(signal) => self.signal_tree(signal),
+            Action::SignalTree(signal) => {
+                self.signal_tree(signal);
+                // Who is stopped could do nothing about it, grace or not.
+                self.signal_tree(Signal::CONT);
+            }
             Action::KillTree => {
                 if let Err(error) = tree::kill_descendants() {
                     debug!("cannot see the process tree: {error}");
