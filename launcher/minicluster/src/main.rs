@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tokio::sync::oneshot;
@@ -43,6 +44,10 @@ struct Options {
 /// Values nest up to 128 deep in trees that do so, too; walking them is recursive.
 const THREAD_STACK_BYTES: usize = 8 * 1024 * 1024;
 
+/// Connections, blobs and jobs need descriptors; the usual limit of 1,024 is soon reached. Jobs inherit this, so it
+/// stays a number that programs can close one by one.
+const MAX_DESCRIPTORS: u64 = 65_536;
+
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum JobKind {
     Process,
@@ -67,6 +72,7 @@ fn main() -> ExitCode {
     let Some(tokens) = options.token.iter().map(|text| parse_token(text)).collect::<Option<Vec<_>>>() else {
         return fail("--token: TOKEN:USER is expected, both not empty (the value is not shown)");
     };
+    raise_descriptor_limit();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_stack_size(THREAD_STACK_BYTES)
@@ -79,6 +85,17 @@ fn main() -> ExitCode {
     // A thread may still wait for standard input, which nobody closes.
     runtime.shutdown_background();
     code
+}
+
+/// As far as the machine allows; with less, the server only serves fewer clients at once.
+fn raise_descriptor_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        let wanted = hard.min(MAX_DESCRIPTORS);
+        if soft < wanted { setrlimit(Resource::RLIMIT_NOFILE, wanted, hard) } else { Ok(()) }
+    });
+    if let Err(error) = raised {
+        tracing::warn!(%error, "could not raise the limit of open files");
+    }
 }
 
 fn log_level() -> LevelFilter {

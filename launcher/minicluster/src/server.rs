@@ -48,8 +48,8 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     started: Instant,
     pub(crate) start_time: String,
-    /// Something has changed the moment at which the next transaction or node expires.
-    deadline_changed: Notify,
+    /// A transaction or node expires sooner than the timer knows, or it has to tell of a transaction that ended.
+    timer_needed: Notify,
 }
 
 impl Server {
@@ -65,7 +65,7 @@ impl Server {
             address,
             started,
             start_time: crate::cypress::time::format(now.wall_us),
-            deadline_changed: Notify::new(),
+            timer_needed: Notify::new(),
         }
     }
 
@@ -82,39 +82,46 @@ impl Server {
     /// Runs a step on Cypress under its mutex, with the clock set. A panic in an earlier step does not lock
     /// everybody out: every step leaves Cypress usable at each of its own steps.
     pub(crate) fn with_cypress<R>(&self, step: impl FnOnce(&mut Cypress) -> R) -> R {
-        let result = self.with_cypress_untold(step);
-        self.tell_of_ended_transactions();
+        let (result, ended) = self.step(step, Cypress::take_ended);
+        self.tell(&ended);
         result
     }
 
     /// The same for callers that hold a lock of the operations: who must be told of transactions that ended by the
     /// way is told later, by the timer.
     fn with_cypress_untold<R>(&self, step: impl FnOnce(&mut Cypress) -> R) -> R {
-        let result = {
-            let mut cypress = self.cypress.lock().unwrap_or_else(PoisonError::into_inner);
-            cypress.advance(Now { wall_us: wall_clock_us(), monotonic: self.started.elapsed() });
-            step(&mut cypress)
-        };
-        self.deadline_changed.notify_one();
+        self.step(step, |_| ()).0
+    }
+
+    fn step<R, S>(
+        &self,
+        step: impl FnOnce(&mut Cypress) -> R,
+        then: impl FnOnce(&mut Cypress) -> S,
+    ) -> (R, S) {
+        let mut cypress = self.cypress.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = cypress.wake_at();
+        cypress.advance(Now { wall_us: wall_clock_us(), monotonic: self.started.elapsed() });
+        let result = (step(&mut cypress), then(&mut cypress));
+        let after = cypress.wake_at();
+        let sooner = after.is_some_and(|after| before.is_none_or(|before| after < before));
+        if sooner || cypress.has_ended() {
+            self.timer_needed.notify_one();
+        }
         result
     }
 
-    fn tell_of_ended_transactions(&self) {
-        let ended = self.cypress.lock().unwrap_or_else(PoisonError::into_inner).take_ended();
+    fn tell(&self, ended: &[Guid]) {
         let Some(operations) = self.operations.get() else { return };
         for transaction in ended {
-            operations.transaction_ended(transaction);
+            operations.transaction_ended(*transaction);
         }
     }
 
     /// Lets transactions and nodes expire on time even if nobody asks. Never returns.
     pub(crate) async fn keep_time(self: Arc<Self>) {
         loop {
-            self.tell_of_ended_transactions();
-            let deadline = {
-                let cypress = self.cypress.lock().unwrap_or_else(PoisonError::into_inner);
-                cypress.next_deadline().map(|deadline| self.started + deadline)
-            };
+            let deadline = self.with_cypress(|cypress| cypress.wake_at());
+            let deadline = deadline.map(|deadline| self.started + deadline);
             let expired = async {
                 match deadline {
                     Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
@@ -122,8 +129,8 @@ impl Server {
                 }
             };
             tokio::select! {
-                () = expired => self.with_cypress(|_| ()),
-                () = self.deadline_changed.notified() => {}
+                () = expired => {}
+                () = self.timer_needed.notified() => {}
             }
         }
     }

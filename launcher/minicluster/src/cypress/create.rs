@@ -186,11 +186,12 @@ impl Cypress {
             parent = self.hang_in(parent, key, scope, NodeType::MapNode, Content::Map(BTreeMap::new()))?;
         }
         let id = self.hang_in(parent, &place.key, scope, node_type, content)?;
-        if stored.contains_key("expiration_time") || stored.contains_key("expiration_timeout") {
-            self.expiring.insert(id);
-        }
+        let expires = stored.contains_key("expiration_time") || stored.contains_key("expiration_timeout");
         if let Some(node) = self.nodes.get_mut(&id) {
             node.trunk.attributes = stored;
+        }
+        if expires {
+            self.watch_expiration(id);
         }
         Ok(id)
     }

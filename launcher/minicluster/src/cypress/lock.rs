@@ -5,7 +5,7 @@
 
 use ytsaurus_yson::YsonValue;
 
-use super::node::Branch;
+use super::node::{Branch, Content, State};
 use super::transaction::Transaction;
 use super::{Cypress, Scope, YPath, time};
 use crate::error::{YtError, code};
@@ -159,8 +159,8 @@ impl Cypress {
         if let Some(node) = self.nodes.get_mut(&id) {
             node.locks.retain(|lock| !explicit.contains(lock));
             node.pending_locks.retain(|lock| !explicit.contains(lock));
-            node.branches.remove(&transaction);
         }
+        self.take_branch(id, transaction);
         for lock in explicit {
             self.drop_lock_record(lock);
         }
@@ -241,11 +241,13 @@ impl Cypress {
                 }
                 continue;
             }
-            if !conflict(lock.mode, &lock.key, mode, key) {
-                continue;
-            }
             let descends =
                 transaction.is_some_and(|transaction| self.chain(Some(holder)).contains(&transaction));
+            // A frozen node has no place for what a nested transaction would bring at its commit.
+            let brings_changes = descends && mode == LockMode::Snapshot && lock.mode != LockMode::Snapshot;
+            if !brings_changes && !conflict(lock.mode, &lock.key, mode, key) {
+                continue;
+            }
             let (number, whose) = if descends {
                 (code::DESCENDANT_TRANSACTION_LOCK_CONFLICT, "descendant")
             } else {
@@ -334,12 +336,33 @@ impl Cypress {
             return;
         }
         let frozen = self.state(node, Some(transaction));
+        if let Content::Map(children) = &frozen.content {
+            for child in children.values() {
+                if let Some(child) = self.nodes.get_mut(child) {
+                    child.frozen_in += 1;
+                }
+            }
+        }
         if let Some(node) = self.nodes.get_mut(&id) {
             node.branches.insert(transaction, Branch::Snapshot(frozen));
         }
         if let Some(transaction) = self.transactions.get_mut(&transaction) {
             transaction.branched.insert(id);
         }
+    }
+
+    /// Takes a branch away from its node. Children that only a frozen state kept alive are gone then.
+    pub(super) fn take_branch(&mut self, id: Guid, transaction: Guid) -> Option<Branch> {
+        let branch = self.nodes.get_mut(&id)?.branches.remove(&transaction)?;
+        if let Branch::Snapshot(State { content: Content::Map(children), .. }) = &branch {
+            for child in children.values() {
+                if let Some(child) = self.nodes.get_mut(child) {
+                    child.frozen_in -= 1;
+                }
+                self.forget_if_unreachable(*child);
+            }
+        }
+        Some(branch)
     }
 
     /// Serves those who wait, in order, until one cannot be served.

@@ -42,6 +42,9 @@ use node::{Branch, Content, Delta, Node, Stamps, State, VirtualMap};
 use transaction::Transaction;
 use ytsaurus_yson::YsonValue;
 
+/// How soon the removal of an expired node is tried again that somebody has locked.
+const RETRY_REMOVAL: Duration = Duration::from_secs(1);
+
 /// On whose behalf, and in which transaction, a command runs.
 #[derive(Debug, Clone, Copy)]
 pub struct Scope<'a> {
@@ -65,6 +68,9 @@ pub struct Cypress {
     expiring: BTreeSet<Guid>,
     /// Transactions that have ended since the last [`Cypress::take_ended`].
     ended: Vec<Guid>,
+    /// Nothing expires before this moment on the monotonic clock, so that a request need not look at everything
+    /// that could. Pings only move deadlines back, so it may be early, never late.
+    wake_at: Option<Duration>,
 }
 
 impl Cypress {
@@ -81,6 +87,7 @@ impl Cypress {
             last_timestamp: 0,
             expiring: BTreeSet::new(),
             ended: Vec::new(),
+            wake_at: None,
         };
         let stamps = cypress.fresh_stamps();
         cypress.insert_node(
@@ -119,18 +126,48 @@ impl Cypress {
     /// Sets the clock and lets pass away what has expired. Every request starts with it.
     pub fn advance(&mut self, now: Now) {
         self.now = now;
-        self.expire_transactions();
-        self.expire_nodes();
+        if self.wake_at.is_some_and(|wake_at| wake_at <= now.monotonic) {
+            self.expire_transactions();
+            self.expire_nodes();
+            self.wake_at = self.next_deadline();
+        }
     }
 
-    /// The moment (on the monotonic clock) at which [`Cypress::advance`] will next have something to do.
-    pub fn next_deadline(&self) -> Option<Duration> {
+    /// The moment (on the monotonic clock) at which [`Cypress::advance`] may next have something to do.
+    pub fn wake_at(&self) -> Option<Duration> {
+        self.wake_at
+    }
+
+    fn next_deadline(&self) -> Option<Duration> {
         let transactions = self.transactions.values().map(Transaction::expires_at);
-        let nodes = self.expiring.iter().filter_map(|id| self.node_expires_at(*id));
-        let after = |wall_us: u64| {
-            self.now.monotonic + Duration::from_micros(wall_us.saturating_sub(self.now.wall_us))
-        };
-        transactions.chain(nodes.map(after)).min()
+        let nodes = self.expiring.iter().filter_map(|id| self.node_deadline(*id));
+        transactions.chain(nodes).min()
+    }
+
+    /// When to look at a node with a time to live. One whose time is over is there because somebody has locked it.
+    fn node_deadline(&self, id: Guid) -> Option<Duration> {
+        let left_us = self.node_expires_at(id)?.saturating_sub(self.now.wall_us);
+        let left = if left_us == 0 { RETRY_REMOVAL } else { Duration::from_micros(left_us) };
+        Some(self.now.monotonic + left)
+    }
+
+    /// Something new expires at this moment.
+    fn wake_by(&mut self, deadline: Duration) {
+        self.wake_at = Some(self.wake_at.map_or(deadline, |wake_at| wake_at.min(deadline)));
+    }
+
+    /// A node has got a time to live, or may have.
+    fn watch_expiration(&mut self, id: Guid) {
+        self.expiring.insert(id);
+        if let Some(expires_at) = self.node_expires_at(id) {
+            let left = Duration::from_micros(expires_at.saturating_sub(self.now.wall_us));
+            self.wake_by(self.now.monotonic + left);
+        }
+    }
+
+    /// Whether [`Cypress::take_ended`] has something to tell.
+    pub fn has_ended(&self) -> bool {
+        !self.ended.is_empty()
     }
 
     /// The transactions that have ended since the last call.
@@ -174,6 +211,7 @@ impl Cypress {
             access_counter: 0,
             trunk: State { attributes: BTreeMap::new(), content, stamps },
             branches: BTreeMap::new(),
+            frozen_in: 0,
             locks: Vec::new(),
             pending_locks: std::collections::VecDeque::new(),
         };
@@ -331,17 +369,21 @@ impl Cypress {
     }
 
     fn set_attribute(&mut self, id: Guid, transaction: Option<Guid>, name: &str, value: Option<YsonValue>) {
-        if matches!(name, "expiration_time" | "expiration_timeout") {
-            self.expiring.insert(id);
-        }
         self.modify(id, transaction, Change::Attribute(name.to_owned(), value));
+        if matches!(name, "expiration_time" | "expiration_timeout") {
+            self.watch_expiration(id);
+        }
     }
 
     /// Forgets a node that hangs nowhere and that no branch keeps alive, with everything below it.
     fn forget_if_unreachable(&mut self, id: Guid) {
         let Some(node) = self.nodes.get(&id) else { return };
-        if node.parent.is_some() || id == self.root || !node.branches.is_empty() || node.created_in.is_some()
-        {
+        let alive = node.parent.is_some()
+            || id == self.root
+            || !node.branches.is_empty()
+            || node.frozen_in > 0
+            || node.created_in.is_some();
+        if alive {
             return;
         }
         let Some(node) = self.nodes.remove(&id) else { return };
@@ -386,15 +428,14 @@ impl Cypress {
             .filter(|id| self.node_expires_at(*id).is_some_and(|at| at <= now))
             .collect();
         for id in expired {
-            // A node that somebody has locked stays; it is looked at again when its time is set anew.
-            self.expiring.remove(&id);
+            // A node that somebody has locked stays for now.
             if let Err(error) = self.remove_subtree(id, Scope { transaction: None, user: "root" }) {
                 tracing::debug!(path = self.path_of(id), %error, "an expired node stays");
             }
         }
-        let known: Vec<Guid> =
+        let gone: Vec<Guid> =
             self.expiring.iter().copied().filter(|id| !self.nodes.contains_key(id)).collect();
-        for id in known {
+        for id in gone {
             self.expiring.remove(&id);
         }
     }
@@ -451,5 +492,7 @@ enum Change {
     Detach,
 }
 
+#[cfg(test)]
+mod model_tests;
 #[cfg(test)]
 mod tests;

@@ -90,6 +90,8 @@ pub(super) struct Node {
     pub(super) access_counter: u64,
     pub(super) trunk: State,
     pub(super) branches: BTreeMap<Guid, Branch>,
+    /// How many frozen states of map nodes have it as a child: they keep it alive.
+    pub(super) frozen_in: usize,
     /// Acquired locks, oldest first.
     pub(super) locks: Vec<Guid>,
     /// Locks that wait, in the order in which they will be served.

@@ -179,6 +179,7 @@ impl Cypress {
                         "\"set\" command without \"force\" flag is forbidden; use \"create\" instead",
                     ));
                 }
+                entries.values().try_for_each(check_buildable)?;
                 self.remove_children(id, scope)?;
                 for (key, child) in entries {
                     let key = String::from_utf8(key).map_err(|_| unsupported("keys that are not UTF-8"))?;

@@ -563,6 +563,66 @@ fn a_snapshot_keeps_what_it_saw_even_when_the_node_is_gone() {
     assert!(!world.cypress.nodes.contains_key(&id));
 }
 
+#[test]
+fn a_frozen_folder_keeps_its_children() {
+    let mut world = World::new();
+    world.set("//tmp/d", None, "{k=1;l={m=2}}").unwrap();
+    let nodes = world.cypress.nodes.len();
+    let reader = world.begin(None);
+    world.lock("//tmp/d", reader, LockMode::Snapshot, Waitable::No).unwrap();
+    world.remove("//tmp/d/k", None).unwrap();
+    world.remove("//tmp/d/l", None).unwrap();
+    assert_eq!(world.get("//tmp/d", Some(reader)).unwrap(), "{k=1;l={m=2}}");
+    assert_eq!(world.get("//tmp/d/l/m", Some(reader)).unwrap(), "2");
+    assert_eq!(world.get("//tmp/d", None).unwrap(), "{}");
+    world.cypress.abort_transaction(reader).unwrap();
+    assert_eq!(world.cypress.nodes.len(), nodes - 3, "nobody sees them any more");
+}
+
+#[test]
+fn a_node_cannot_be_frozen_over_changes_that_are_still_to_come() {
+    let mut world = World::new();
+    world.set("//tmp/n", None, "1").unwrap();
+    let outer = world.begin(None);
+    let inner = world.begin(Some(outer));
+    world.set("//tmp/n", Some(inner), "2").unwrap();
+    let error = world.lock("//tmp/n", outer, LockMode::Snapshot, Waitable::No).unwrap_err();
+    assert_eq!(error.code, 401);
+    assert!(error.message.contains("taken by descendant transaction"), "{error}");
+    world.cypress.commit_transaction(inner).unwrap();
+    assert_eq!(world.get("//tmp/n", Some(outer)).unwrap(), "2");
+}
+
+#[test]
+fn an_expired_node_that_is_locked_goes_when_it_is_not() {
+    let mut world = World::new();
+    world.set("//tmp/n", None, "1").unwrap();
+    let holder = world.begin_for(None, 3000, &[]);
+    world.lock("//tmp/n", holder, LockMode::Exclusive, Waitable::No).unwrap();
+    world.set("//tmp/n/@expiration_timeout", Some(holder), "5000").unwrap();
+    world.wait(10);
+    assert_eq!(world.get("//tmp/n", None).unwrap(), "1", "not committed yet");
+    world.cypress.commit_transaction(holder).unwrap();
+    let holder = world.begin_for(None, 3000, &[]);
+    world.lock("//tmp/n", holder, LockMode::Exclusive, Waitable::No).unwrap();
+    world.wait(10);
+    assert_eq!(world.get("//tmp/n", None).unwrap(), "1", "locked");
+    world.cypress.abort_transaction(holder).unwrap();
+    assert!(world.cypress.wake_at().is_some(), "it is tried again");
+    world.wait(10);
+    assert!(world.get("//tmp/n", None).is_err());
+}
+
+#[test]
+fn a_forced_set_that_is_refused_changes_nothing() {
+    let mut world = World::new();
+    world.set("//tmp/m", None, "{a=1}").unwrap();
+    let refused =
+        world.cypress.set(&path("//tmp/m"), scope(None), value_of("{b=2;c=[]}"), Recursive::No, true);
+    assert!(refused.is_err());
+    assert_eq!(world.get("//tmp/m", None).unwrap(), "{a=1}");
+}
+
 // === tables ===
 
 #[test]

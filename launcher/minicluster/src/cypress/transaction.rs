@@ -142,6 +142,7 @@ impl Cypress {
             created: BTreeSet::new(),
             deadline,
         };
+        self.wake_by(transaction.expires_at());
         self.transactions.insert(id, transaction);
         for other in scope.transaction.iter().chain(&options.prerequisites) {
             if let Some(other_transaction) = self.transactions.get_mut(other) {
@@ -249,15 +250,30 @@ impl Cypress {
 
     /// Moves a branch one level up, or drops it.
     fn end_branch(&mut self, id: Guid, transaction: &Transaction, end: End) {
-        let Some(node) = self.nodes.get_mut(&id) else { return };
-        let Some(Branch::Delta(delta)) = node.branches.remove(&transaction.id) else { return };
+        let Some(Branch::Delta(delta)) = self.take_branch(id, transaction.id) else { return };
         if end == End::Abort {
             return;
         }
+        let Some(node) = self.nodes.get_mut(&id) else { return };
         if let Some(parent) = transaction.parent {
+            let mut replaced = Vec::new();
             match node.branches.entry(parent).or_insert_with(|| Branch::Delta(Delta::default())) {
-                Branch::Delta(parent_delta) => parent_delta.merge(delta),
+                Branch::Delta(parent_delta) => {
+                    // Children that the parent has created under the same keys: a lock that it holds already lets
+                    // it do so, and the nested transaction's are put in their place.
+                    replaced.extend(delta.children.iter().filter_map(|(key, new)| {
+                        let old = parent_delta.children.get(key).copied().flatten();
+                        old.filter(|old| Some(*old) != *new)
+                    }));
+                    parent_delta.merge(delta);
+                }
+                // Checked when either of the locks was taken: a frozen node has no changes below.
                 Branch::Snapshot(_) => {}
+            }
+            for child in replaced {
+                if let Some(child) = self.nodes.get_mut(&child) {
+                    child.parent = None;
+                }
             }
             if let Some(parent) = self.transactions.get_mut(&parent) {
                 parent.branched.insert(id);
@@ -275,6 +291,9 @@ impl Cypress {
         node.trunk.apply(&delta);
         if delta.detached {
             node.parent = None;
+        }
+        if self.expiring.contains(&id) {
+            self.watch_expiration(id);
         }
         for child in gone {
             if let Some(child_node) = self.nodes.get_mut(&child)
@@ -366,6 +385,8 @@ impl Cypress {
                     YtError::generic("Transaction timeout must be a number of milliseconds")
                 })?;
                 transaction.timeout = Duration::from_millis(timeout_ms).min(MAX_TIMEOUT);
+                let expires_at = transaction.expires_at();
+                self.wake_by(expires_at);
                 Ok(())
             }
             (name, _) if is_builtin_attribute(name) && name != "title" => {
