@@ -91,6 +91,14 @@ pub enum ColumnType {
     Timestamp,
     /// Microseconds between two moments.
     Interval,
+    /// Days before or since 1970.
+    Date32,
+    /// Seconds before or since 1970.
+    Datetime64,
+    /// Microseconds before or since 1970.
+    Timestamp64,
+    /// Microseconds between two moments of the wide kinds.
+    Interval64,
     /// Any YSON but null, unless optional.
     Any,
     /// Only null.
@@ -98,7 +106,7 @@ pub enum ColumnType {
 }
 
 /// The old name, the new name and the meaning of every simple type.
-const SIMPLE_TYPES: [(&str, &str, ColumnType); 22] = [
+const SIMPLE_TYPES: [(&str, &str, ColumnType); 26] = [
     ("int64", "int64", ColumnType::Int(64)),
     ("int32", "int32", ColumnType::Int(32)),
     ("int16", "int16", ColumnType::Int(16)),
@@ -118,6 +126,10 @@ const SIMPLE_TYPES: [(&str, &str, ColumnType); 22] = [
     ("datetime", "datetime", ColumnType::Datetime),
     ("timestamp", "timestamp", ColumnType::Timestamp),
     ("interval", "interval", ColumnType::Interval),
+    ("date32", "date32", ColumnType::Date32),
+    ("datetime64", "datetime64", ColumnType::Datetime64),
+    ("timestamp64", "timestamp64", ColumnType::Timestamp64),
+    ("interval64", "interval64", ColumnType::Interval64),
     ("any", "yson", ColumnType::Any),
     ("null", "null", ColumnType::Null),
     ("void", "void", ColumnType::Null),
@@ -415,7 +427,15 @@ impl ColumnType {
     /// Whether this value (no null) may stand in such a column. Integers of the other kind are converted.
     fn accept(self, item: &mut YsonValue) -> bool {
         match (self, &item.node) {
-            (ColumnType::Int(_) | ColumnType::Interval, YsonNode::Uint64(number)) => {
+            (
+                ColumnType::Int(_)
+                | ColumnType::Interval
+                | ColumnType::Date32
+                | ColumnType::Datetime64
+                | ColumnType::Timestamp64
+                | ColumnType::Interval64,
+                YsonNode::Uint64(number),
+            ) => {
                 let Ok(number) = i64::try_from(*number) else { return false };
                 item.node = YsonNode::Int64(number);
                 self.accept(item)
@@ -436,20 +456,36 @@ impl ColumnType {
             // The upper bounds are those of YT: 2106-01-01 in each unit.
             (ColumnType::Date, YsonNode::Uint64(number)) => *number < 49_673,
             (ColumnType::Datetime, YsonNode::Uint64(number)) => *number < 49_673 * 86_400,
-            (ColumnType::Timestamp, YsonNode::Uint64(number)) => *number < 49_673 * 86_400_000_000,
+            (ColumnType::Timestamp, YsonNode::Uint64(number)) => *number < 49_673 * DAY_US,
             (ColumnType::Utf8, YsonNode::String(text)) => std::str::from_utf8(text).is_ok(),
             (ColumnType::Json, YsonNode::String(text)) => {
                 serde_json::from_slice::<serde_json::Value>(text).is_ok()
             }
             (ColumnType::Uuid, YsonNode::String(text)) => text.len() == 16,
-            (ColumnType::Interval, YsonNode::Int64(_))
-            | (ColumnType::Double, YsonNode::Double(_))
+            (ColumnType::Interval, YsonNode::Int64(number)) => number.unsigned_abs() < 49_673 * DAY_US,
+            // The wide kinds: about 146,000 years in both directions.
+            (ColumnType::Date32, YsonNode::Int64(number)) => wide(*number, 1),
+            (ColumnType::Datetime64, YsonNode::Int64(number)) => wide(*number, 86_400),
+            (ColumnType::Timestamp64, YsonNode::Int64(number)) => wide(*number, 86_400_000_000),
+            (ColumnType::Interval64, YsonNode::Int64(number)) => {
+                number.unsigned_abs() <= (2 * WIDE_DAYS + 1).unsigned_abs() * DAY_US
+            }
+            (ColumnType::Double, YsonNode::Double(_))
             | (ColumnType::Boolean, YsonNode::Boolean(_))
             | (ColumnType::String, YsonNode::String(_))
             | (ColumnType::Any, _) => true,
             _ => false,
         }
     }
+}
+
+/// Days on both sides of 1970 that the wide kinds of dates reach.
+const WIDE_DAYS: i64 = 53_375_808;
+const DAY_US: u64 = 86_400_000_000;
+
+/// Whether a moment is in the range of the wide kinds, in units of which a day has this many.
+fn wide(number: i64, units_a_day: i64) -> bool {
+    ((-WIDE_DAYS - 1) * units_a_day..WIDE_DAYS * units_a_day).contains(&number)
 }
 
 /// Compares two rows by these columns; a missing value is null, which is smaller than all others.
@@ -580,6 +616,22 @@ mod tests {
             ("[{name=a;type=int64};{name=b;type=string;required=%true}]", false),
         ] {
             assert_eq!(old.check_alter_to(&schema(text).unwrap()).is_ok(), fits, "{text}");
+        }
+    }
+
+    #[test]
+    fn times_have_bounds() {
+        let day_us = i64::try_from(DAY_US).unwrap();
+        for (column_type, largest, smallest) in [
+            (ColumnType::Interval, 49_673 * day_us - 1, -49_673 * day_us + 1),
+            (ColumnType::Date32, 53_375_807, -53_375_809),
+            (ColumnType::Datetime64, 53_375_808 * 86_400 - 1, -53_375_809 * 86_400),
+            (ColumnType::Timestamp64, 53_375_808 * day_us - 1, -53_375_809 * day_us),
+            (ColumnType::Interval64, 106_751_617 * day_us, -106_751_617 * day_us),
+        ] {
+            let accepts = |number| column_type.accept(&mut value::int64(number));
+            assert!(accepts(largest) && accepts(smallest) && accepts(0), "{column_type:?}");
+            assert!(!accepts(largest + 1) && !accepts(smallest - 1), "{column_type:?}");
         }
     }
 }

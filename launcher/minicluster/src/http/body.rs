@@ -76,12 +76,11 @@ pub(super) async fn store(
     server: &Server,
     hash: Option<Md5>,
 ) -> Result<FileContent, YtError> {
-    let storage_error = |error: io::Error| YtError::generic(format!("Error writing to the storage: {error}"));
     let writer = match server.storage.writer() {
         Ok(writer) => writer,
         Err(error) => {
             drain(body).await;
-            return Err(storage_error(error));
+            return Err(storage_error(&error));
         }
     };
     let (sender, mut receiver) = mpsc::channel::<Bytes>(QUEUE);
@@ -123,8 +122,20 @@ fn read_error(error: &hyper::Error) -> YtError {
 }
 
 fn decode_error(error: &io::Error) -> YtError {
+    if let Some(StorageError(error)) = error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        return storage_error(error);
+    }
     YtError::generic(format!("Error decoding the body of the request: {error}"))
 }
+
+fn storage_error(error: &io::Error) -> YtError {
+    YtError::generic(format!("Error writing to the storage: {error}"))
+}
+
+/// A failure of the storage on its way through a decoder, whose own failures are the client's.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct StorageError(io::Error);
 
 struct Limited {
     bytes: Vec<u8>,
@@ -150,7 +161,7 @@ struct Hashed {
 
 impl Write for Hashed {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.writer.write(bytes)?;
+        let written = self.writer.write(bytes).map_err(|error| io::Error::other(StorageError(error)))?;
         if let Some(hash) = &mut self.hash {
             hash.update(&bytes[..written]);
         }

@@ -247,7 +247,8 @@ async fn read_input(
             if !bytes.is_empty() && encoding != Encoding::Identity {
                 return Err(YtError::generic("Content-Encoding is not supported in POST bodies").into());
             }
-            let format = format_from_headers()?.unwrap_or(Format::Json(json::Strings::Bytes));
+            // Commands that take no data have YSON as their format of data, and so do their parameters.
+            let format = format_from_headers()?.unwrap_or(Format::YsonText);
             request.parameters.extend(parameters::from_body(&bytes, format)?);
             Ok(Input::Nothing)
         }

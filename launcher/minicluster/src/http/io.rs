@@ -65,11 +65,20 @@ enum Line {
 fn first_line(bytes: &[u8]) -> Line {
     match bytes.windows(2).position(|pair| pair == b"\r\n") {
         Some(end) if bytes[..end].ends_with(b" HTTP/1.1") => Line::Request(end + 2),
-        None if bytes.len() < MAX_REQUEST_LINE && bytes.first().is_none_or(u8::is_ascii_uppercase) => {
-            Line::Unfinished
-        }
+        None if bytes.len() < MAX_REQUEST_LINE && may_be_request(bytes) => Line::Unfinished,
         _ => Line::Other,
     }
+}
+
+/// Waiting for the end of the line must not hold back anything but a request: of a client that sends requests
+/// ahead, these may be bytes from the middle of one.
+fn may_be_request(bytes: &[u8]) -> bool {
+    const METHODS: [&[u8]; 7] =
+        [b"GET /", b"PUT /", b"POST /", b"OPTIONS ", b"HEAD /", b"DELETE /", b"PATCH /"];
+    METHODS.iter().any(|method| {
+        let common = method.len().min(bytes.len());
+        method[..common] == bytes[..common]
+    })
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for WithTrailers<S> {

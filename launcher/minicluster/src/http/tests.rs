@@ -312,3 +312,32 @@ async fn a_transaction_expires_while_nobody_asks() {
     assert!(answer.text().contains("\"code\":11000"));
     server.shutdown().await;
 }
+
+#[tokio::test]
+async fn parameters_in_a_body_of_no_known_type_are_yson() {
+    let server = server().await;
+    let mut client = Client::connect(&server).await;
+    let body = b"{path=\"//tmp/n\";type=map_node}";
+    let answer =
+        client.send("POST", "/api/v4/create", &[("Content-Type", "application/octet-stream")], body).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let body = br#"{"path": "//tmp/n", "type": "map_node", "force": true}"#;
+    let answer = client.send("POST", "/api/v4/create", &[("Content-Type", "application/json")], body).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn requests_that_are_sent_ahead_are_answered_in_order() {
+    let server = server().await;
+    let mut client = Client::connect(&server).await;
+    // The second request comes in pieces, and the first bytes of a piece look like the start of a word.
+    let one = "PUT /api/v4/set?path=//tmp/@n HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-yt-yson-text\r\n\
+               Content-Length: 12\r\n\r\nABCDEFGHIJKL";
+    let (first, second) = one.split_at(one.len() - 6);
+    client.stream.get_mut().write_all(format!("{one}{first}").as_bytes()).await.unwrap();
+    assert_eq!(client.receive().await.status, 200);
+    client.stream.get_mut().write_all(second.as_bytes()).await.unwrap();
+    assert_eq!(client.receive().await.status, 200);
+    server.shutdown().await;
+}

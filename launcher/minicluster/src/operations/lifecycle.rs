@@ -50,7 +50,11 @@ impl Operations {
         }
         let id = self.artifacts.new_guid(OPERATION_TYPE_CODE);
         let time_limit = spec.time_limit;
-        let operation = Operation::new(id, user, spec, transaction);
+        let mut operation = Operation::new(id, user, spec, transaction);
+        // Between the check above and this line the transaction may have ended, and told of its end.
+        if let Some(gone) = transaction.filter(|id| !self.artifacts.transaction_is_alive(*id)) {
+            operation.end(End::Aborted, Some(errors::aborted_with_transaction(gone)));
+        }
         let over = operation.over.subscribe();
         state.operations.insert(id, operation);
         state.mutations.extend(mutation.map(|mutation| (mutation.to_owned(), id)));
