@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
+use std::ops::RangeInclusive;
 
 use crate::pid::{Pid, Role};
 use crate::signal::{self, Signal};
@@ -23,6 +24,9 @@ pub struct Process {
 /// Looks for a tree that no longer grows at most this often before it kills what it has seen; the caller
 /// repeats anyway.
 const STOP_ROUNDS: u32 = 100;
+
+/// The process ids that Linux gives.
+const ALL_PIDS: RangeInclusive<i32> = 1..=1 << 22;
 
 /// Makes orphaned descendants children of the calling process (`PR_SET_CHILD_SUBREAPER`). PID 1 is one by
 /// nature.
@@ -64,14 +68,38 @@ pub fn descendants(of: Pid) -> io::Result<Vec<Process>> {
     Ok(found)
 }
 
-/// Sends a signal to every living descendant of the calling process; returns how many got it (as PID 1: all at
-/// once, uncounted, so 0 or 1).
+/// Every living child of the calling process with an id from that range, without `/proc`: each number is shown to
+/// the kernel, which knows whose child it is. For all ids that takes some tenths of a second.
+fn children(range: RangeInclusive<i32>) -> Vec<Process> {
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+    let is_living_child = |number: i32| {
+        let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
+        let id = libc::id_t::try_from(number).unwrap_or_default();
+        // SAFETY: `info` outlives the call and is all zeros, a valid value, if the kernel does not fill it in. With
+        // WNOWAIT nothing is reaped.
+        unsafe {
+            libc::waitid(libc::P_PID, id, info.as_mut_ptr(), flags) == 0 && info.assume_init().si_pid() == 0
+        }
+    };
+    let process = |number: i32| {
+        let pid = Pid::from_raw(number)?;
+        // SAFETY: these take and give numbers only; an own child cannot be somebody else before it is reaped.
+        let (group, session) = unsafe { (libc::getpgid(number), libc::getsid(number)) };
+        Some(Process { pid, parent: Pid::current().as_raw(), group, session })
+    };
+    range.filter(|number| is_living_child(*number)).filter_map(process).collect()
+}
+
+/// Sends a signal to every living descendant of the calling process (without `/proc`: to its children and their
+/// groups); returns how many got it (as PID 1: all at once, uncounted, so 0 or 1).
 pub fn signal_descendants(signal: Signal) -> io::Result<usize> {
     if Role::current() == Role::Init {
         return as_init(signal);
     }
-    let got = descendants(Pid::current())?.iter().filter(|p| signal::send(p.pid, signal).is_ok()).count();
-    Ok(got)
+    Ok(match descendants(Pid::current()) {
+        Ok(all) => all.iter().filter(|p| signal::send(p.pid, signal).is_ok()).count(),
+        Err(_) => send_each_or_group(&children(ALL_PIDS), signal),
+    })
 }
 
 /// Sends SIGKILL to every living descendant of the calling process, in such a way that forking does not help
@@ -85,7 +113,11 @@ pub fn kill_descendants() -> io::Result<usize> {
     let mut stopped = HashSet::new();
     let mut seen = Vec::new();
     for _ in 0..STOP_ROUNDS {
-        seen = descendants(Pid::current())?;
+        seen = match descendants(Pid::current()) {
+            Ok(all) => all,
+            // Without `/proc`: one generation in each call, since who ends hands its children up to us.
+            Err(_) => return Ok(send_each_or_group(&children(ALL_PIDS), Signal::KILL)),
+        };
         let news: Vec<Process> = seen.iter().filter(|process| stopped.insert(process.pid)).copied().collect();
         if news.is_empty() {
             break;
@@ -208,6 +240,32 @@ mod tests {
     fn wait_for(count: usize) {
         while descendants(Pid::current()).unwrap().len() < count {
             std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn without_proc_children_are_found_and_their_orphans_after_them() {
+        if in_own_process("without_proc_children_are_found_and_their_orphans_after_them") == Where::Outside {
+            return;
+        }
+        become_subreaper().unwrap();
+        let first = shell("setsid sh -c 'trap \"\" TERM; setsid sleep 1000 & wait' & wait");
+        wait_for(3);
+        // All ids would take a while.
+        let all = descendants(Pid::current()).unwrap();
+        let pids = all.iter().map(|process| process.pid.as_raw());
+        let range = pids.clone().min().unwrap()..=pids.max().unwrap();
+        assert_eq!(children(range.clone()).iter().map(|process| process.pid).collect::<Vec<_>>(), [first]);
+        let mut reaped = 0;
+        loop {
+            send_each_or_group(&children(range.clone()), Signal::KILL);
+            loop {
+                match reap_any().unwrap() {
+                    Reaped::Child(..) => reaped += 1,
+                    Reaped::NoneEnded => break std::thread::yield_now(),
+                    Reaped::NoChildren => return assert_eq!(reaped, 3),
+                }
+            }
         }
     }
 
