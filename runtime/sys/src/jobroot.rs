@@ -69,6 +69,24 @@ pub enum Output {
     ToStderr,
 }
 
+/// How a job is asked to end by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Interruption {
+    /// The signal.
+    pub signal: Signal,
+    /// Who gets it.
+    pub receivers: Receivers,
+}
+
+/// Who gets the signal of an interruption.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Receivers {
+    /// The program alone.
+    Program,
+    /// Everybody in the job. Without a PID namespace: everybody in the program's process group.
+    Everybody,
+}
+
 /// A job to start.
 #[derive(Debug)]
 pub struct JobCommand {
@@ -88,6 +106,10 @@ pub struct JobCommand {
     pub stdout: Output,
     /// Descriptor 2. It reads as ended when nobody of the job is left.
     pub stderr: OwnedFd,
+    /// Descriptor 5. It reads as ended when nobody of the job is left.
+    pub statistics: OwnedFd,
+    /// What [`Killer::interrupt`] does; nothing if `None`.
+    pub interruption: Option<Interruption>,
     /// How the job is set apart.
     pub isolation: Isolation,
 }
@@ -175,12 +197,13 @@ pub fn start(command: JobCommand, before_start: impl FnOnce()) -> Result<Job, Jo
         status: status_writer.as_raw_fd(),
         go: go_reader.as_raw_fd(),
         stderr: command.stderr.as_raw_fd(),
+        statistics: command.statistics.as_raw_fd(),
         stdout: command.stdout,
     };
 
     let (guard, pidfd) = clone_guard(&plan, &descriptors).map_err(at(JobStep::Namespaces))?;
     // The guard's copies are the only ones now: its end is the end of these pipes.
-    drop((status_writer, go_reader, command.stderr));
+    drop((status_writer, go_reader, command.stderr, command.statistics));
     let mut job = Job {
         guard,
         pidfd: Arc::new(pidfd),
@@ -297,6 +320,11 @@ impl Job {
 // === impl Killer ===
 
 impl Killer {
+    /// Has the guard send the signal of the job's [`Interruption`], if it has one.
+    pub fn interrupt(&self) {
+        send(&self.pidfd, guard::INTERRUPT);
+    }
+
     /// SIGKILL to everybody in the job. Without a PID namespace the guard does it.
     pub fn kill(&self) {
         let signal = match self.isolation {

@@ -4,12 +4,25 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
-use super::spec::{OperationSpec, TaskSpec};
+use super::spec::OperationSpec;
+use super::task_spec::TaskSpec;
 use crate::error::YtError;
 use crate::guid::Guid;
 
 /// The tree of pools of a cluster that has one.
 pub(super) const POOL_TREE: &str = "default";
+
+/// Who a job is in its gang.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct GangIdentity {
+    pub(super) incarnation: Guid,
+    /// `None`: in reserve.
+    pub(super) rank: Option<u32>,
+    /// Ranks of the operation.
+    pub(super) size: u32,
+    /// Ranks of the task.
+    pub(super) task_size: u32,
+}
 
 /// Who a job is.
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +35,7 @@ pub(super) struct JobIdentity {
     pub(super) index: u64,
     /// Number of this run in the task.
     pub(super) task_index: u64,
+    pub(super) gang: Option<GangIdentity>,
 }
 
 /// All variables, in the order in which later ones win: the cluster's own defaults, the task's, then ids, ports
@@ -50,6 +64,16 @@ pub(super) fn variables(
     variables.set("YT_FIRST_OUTPUT_TABLE_FD", "1");
     variables.set("YT_NODE_HOST", node_address.rsplit_once(':').map_or(node_address, |(host, _)| host));
     variables.set("YT_POOL_TREE", POOL_TREE);
+    if let Some(gang) = &identity.gang {
+        variables.set("YT_OPERATION_INCARNATION", &gang.incarnation.to_string());
+        variables.set("YT_JOB_COUNT", &spec.total_jobs().to_string());
+        variables.set("YT_TASK_JOB_COUNT", &task.job_count.to_string());
+        variables.set("YT_GANG_SIZE", &gang.size.to_string());
+        variables.set("YT_TASK_GANG_SIZE", &gang.task_size.to_string());
+        if let Some(rank) = gang.rank {
+            variables.set("YT_GANG_RANK", &rank.to_string());
+        }
+    }
     for (number, port) in ports.iter().enumerate() {
         variables.set(&format!("YT_PORT_{number}"), &port.to_string());
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::state::{AbortReason, InterruptionReason};
 use crate::error::YtError;
 use crate::guid::Guid;
 use crate::value;
@@ -17,6 +18,7 @@ const JOB_NOT_PREPARED: i32 = 1204;
 const USER_JOB_FAILED: i32 = 1205;
 const ARCHIVE_NO_SUCH_OPERATION: i32 = 1915;
 const ARCHIVE_NO_SUCH_JOB: i32 = 1916;
+const INTERRUPTION_TIMEOUT: i32 = 1210;
 const NON_ZERO_EXIT_CODE: i32 = 10_000;
 const TERMINATED_BY_SIGNAL: i32 = 10_001;
 
@@ -61,7 +63,8 @@ pub(super) fn signal(number: i32) -> YtError {
     user_job_failed(cause)
 }
 
-fn user_job_failed(cause: YtError) -> YtError {
+/// The job's own fault.
+pub(super) fn user_job_failed(cause: YtError) -> YtError {
     YtError::new(USER_JOB_FAILED, "User job failed").with_inner(cause)
 }
 
@@ -117,8 +120,32 @@ pub(super) fn time_limit_exceeded(limit: Duration) -> YtError {
 }
 
 /// Why an aborted job ended.
-pub(super) fn job_aborted(reason: &str) -> YtError {
-    YtError::generic("Job aborted").with_attribute("abort_reason", value::string(reason))
+pub(super) fn job_aborted(reason: AbortReason, interruption: Option<InterruptionReason>) -> YtError {
+    let with_reason = |error: YtError, reason: AbortReason| {
+        error.with_attribute("abort_reason", value::string(reason.name()))
+    };
+    match interruption {
+        Some(interruption) if reason == interruption.abort_reason() => {
+            let late = YtError::new(INTERRUPTION_TIMEOUT, "Interruption is timed out")
+                .with_attribute("interruption_reason", value::string(interruption.name()));
+            let late = with_reason(late, AbortReason::InterruptionTimeout);
+            match interruption {
+                InterruptionReason::Preemption => {
+                    with_reason(YtError::generic("Job preempted").with_inner(late), reason)
+                }
+                InterruptionReason::UserRequest => late,
+            }
+        }
+        _ => with_reason(YtError::generic("Job aborted"), reason),
+    }
+}
+
+/// For a job that has no signal to be interrupted with.
+pub(super) fn not_interruptible(job: Guid) -> YtError {
+    YtError::generic(format!(
+        "Cannot interrupt job {job} of type \"vanilla\" because it does not support interruption or \
+         \"interruption_signal\" is not set"
+    ))
 }
 
 fn milliseconds(limit: Duration) -> ytsaurus_yson::YsonValue {

@@ -7,12 +7,14 @@ use std::thread;
 
 use tokio::sync::watch;
 
-use super::environment::JobIdentity;
+use super::environment::{GangIdentity, JobIdentity};
 use super::runner::{self, JobControl, JobPlan, Outcome, Place};
 use super::slots::SandboxFile;
-use super::spec::{OperationSpec, TaskSpec, is_inside};
-use super::state::{Cookie, End, Job, JobState, Operation, OperationState, StderrKept};
+use super::spec::OperationSpec;
+use super::state::{Cookie, End, Job, JobState, Operation, OperationState, StderrKept, Work};
+use super::statistics::Statistics;
 use super::stderr::Stderr;
+use super::task_spec::{TaskSpec, is_inside};
 use super::view_operation::OPERATION_TYPE;
 use super::{Door, JOB_TYPE_CODE, OPERATION_TYPE_CODE, Operations, State, clock::Moment, errors};
 use crate::error::{YtError, code};
@@ -197,7 +199,15 @@ impl Operations {
     fn add_job(&self, operation: &mut Operation, id: Guid, task: usize, cookie: u32) -> JobPlan {
         let stderr = Arc::new(Stderr::new(operation.spec.tasks[task].max_stderr_bytes));
         let control = Arc::new(JobControl::default());
+        let (incarnation, rank) = operation.take_rank(task, cookie);
+        let gang = operation.gang.as_ref().map(|gang| GangIdentity {
+            incarnation: gang.incarnation,
+            rank,
+            size: gang.size(),
+            task_size: gang.task_size(task),
+        });
         let identity = JobIdentity {
+            gang,
             operation: operation.id,
             job: id,
             cookie,
@@ -214,7 +224,12 @@ impl Operations {
             finished: None,
             error: None,
             abort_reason: None,
+            interruption: None,
+            work: Work::Unfinished,
+            incarnation,
+            rank,
             place: None,
+            statistics: Statistics::new(),
             stderr: stderr.clone(),
             stderr_kept: StderrKept::Yes,
             control: control.clone(),
@@ -239,13 +254,13 @@ impl Operations {
         let JobIdentity { operation, job, .. } = plan.identity;
         let body = move || {
             let _count = count;
-            let outcome = runner::run(plan, |place| {
+            let (outcome, statistics) = runner::run(plan, |place| {
                 if let Some(this) = this.upgrade() {
                     this.job_is_running(operation, job, place);
                 }
             });
             if let Some(this) = this.upgrade() {
-                this.job_has_ended(operation, job, outcome);
+                this.job_has_ended(operation, job, outcome, statistics);
             }
         };
         thread::Builder::new().name("job".to_owned()).spawn(body).map(drop)
@@ -262,10 +277,13 @@ impl Operations {
         }
     }
 
-    fn job_has_ended(&self, operation: Guid, id: Guid, outcome: Outcome) {
+    fn job_has_ended(&self, operation: Guid, id: Guid, outcome: Outcome, statistics: Statistics) {
         let mut state = self.lock();
         if let Some(operation) = state.operations.get_mut(&operation) {
             tracing::debug!(operation = %operation.id, job = %id, ?outcome, "job ended");
+            if let Some(job) = operation.jobs.iter_mut().find(|job| job.id == id) {
+                job.statistics = statistics;
+            }
             operation.job_ended(id, outcome);
             self.start_jobs(operation);
         }

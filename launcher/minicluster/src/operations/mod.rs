@@ -22,10 +22,14 @@
 //! Not enforced: CPU, memory, GPU and disk limits, access control lists, pools, the image. They are kept and shown.
 
 mod clock;
+mod decisions;
 mod environment;
 mod errors;
 mod fields;
+mod gang;
+mod interruption;
 mod lifecycle;
+mod output;
 mod parameters;
 mod ports;
 mod runner;
@@ -33,7 +37,9 @@ mod slots;
 mod spawner;
 mod spec;
 mod state;
+mod statistics;
 mod stderr;
+mod task_spec;
 mod view_job;
 mod view_operation;
 
@@ -53,7 +59,9 @@ use crate::value::{self, YsonMap};
 
 use slots::Slots;
 use spawner::Spawner;
-use state::{AbortReason, End, Operation, Scheduling, StderrKept};
+use state::{End, Operation, Scheduling, StderrKept};
+
+pub use state::AbortReason;
 
 /// The object type of an operation's id.
 pub const OPERATION_TYPE_CODE: u16 = 1000;
@@ -336,23 +344,6 @@ impl Operations {
     pub fn update_parameters(&self, parameters: &YsonMap) -> Result<(), YtError> {
         let change = value::optional_map(parameters, "parameters")?;
         parameters::apply(&mut self.lock().find_running(parameters)?.runtime, &change)
-    }
-
-    /// `abort_job`: the job runs again, as one that the system has aborted.
-    pub fn abort_job(&self, parameters: &YsonMap, user: &str) -> Result<(), YtError> {
-        let id = value::required_str(parameters, "job_id")?;
-        if value::optional_i64(parameters, "interrupt_timeout")?.unwrap_or(0) > 0 {
-            return Err(YtError::generic(
-                "Parameter /interrupt_timeout of abort_job is not supported by this server",
-            ));
-        }
-        let mut state = self.lock();
-        let mut jobs = state.operations.values_mut().flat_map(|operation| &mut operation.jobs);
-        let job = jobs.find(|job| job.id.to_string() == id && !job.state.is_final());
-        let job = job.ok_or_else(|| errors::no_such_running_job(id))?;
-        tracing::info!(job = %job.id, user, "job aborted by user request");
-        job.abort(AbortReason::UserRequest);
-        Ok(())
     }
 }
 

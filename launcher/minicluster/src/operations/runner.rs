@@ -3,30 +3,27 @@
 //! The thread makes the sandbox, has the job started, reads its stderr, and waits for the end of everybody in
 //! it. Others reach it through [`JobControl`] only.
 
-use std::fs::File;
-use std::io::{ErrorKind, Read};
-use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 use tractorun_sys::ExitReason;
-use tractorun_sys::jobroot::{Isolation, Job, JobEnd, Killer, Output};
+use tractorun_sys::jobroot::{Isolation, JobEnd, Killer, Output};
 
 use super::environment::{self, JobIdentity};
 use super::errors;
+use super::output::{Collected, Stream, collect_all};
 use super::ports;
 use super::slots::{SandboxFile, Slot, Slots};
-use super::spawner::{Spawner, Start, bash};
-use super::spec::{OperationSpec, Stdout};
+use super::spawner::{Outputs, Spawner, Start, bash};
+use super::spec::OperationSpec;
+use super::statistics::{Statistics, Written};
 use super::stderr::Stderr;
+use super::task_spec::Stdout;
 use crate::error::YtError;
-
-/// Longest single wait: the kernel counts milliseconds in 31 bits.
-const LONGEST_WAIT: Duration = Duration::from_hours(1);
 
 /// Everything that a job needs.
 pub(super) struct JobPlan {
@@ -46,6 +43,8 @@ pub(super) struct JobPlan {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Outcome {
     Completed,
+    /// It ended with the task's `restart_exit_code` after it had been asked to end.
+    Interrupted,
     Failed(YtError),
     Aborted,
 }
@@ -62,6 +61,7 @@ pub(super) struct Place {
 #[derive(Debug, Default)]
 pub(super) struct JobControl {
     state: Mutex<ControlState>,
+    interrupted: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -84,6 +84,19 @@ impl JobControl {
         *state = ControlState::Aborted;
     }
 
+    /// Sends the task's signal to a job that runs.
+    pub(super) fn interrupt(&self) {
+        if let ControlState::Running(killer) = &*self.state.lock().unwrap_or_else(PoisonError::into_inner) {
+            // Before the signal: the job may end because of it at once.
+            self.interrupted.store(true, Ordering::SeqCst);
+            killer.interrupt();
+        }
+    }
+
+    fn was_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::SeqCst)
+    }
+
     fn is_aborted(&self) -> bool {
         matches!(*self.state.lock().unwrap_or_else(PoisonError::into_inner), ControlState::Aborted)
     }
@@ -99,17 +112,27 @@ impl JobControl {
 }
 
 /// Runs a job to its end. `on_running` is called when its command runs.
-pub(super) fn run(plan: JobPlan, on_running: impl FnOnce(Place)) -> Outcome {
+pub(super) fn run(plan: JobPlan, on_running: impl FnOnce(Place)) -> (Outcome, Statistics) {
     let control = plan.control.clone();
-    let outcome = match try_run(plan, on_running) {
+    let mut written = Written::default();
+    let most_names = plan.spec.tasks[plan.task].max_statistics;
+    let outcome = match try_run(plan, &mut written, on_running) {
         Ok(outcome) => outcome,
         Err(error) => Outcome::Failed(errors::not_prepared(error)),
     };
     // An abort decides, even if the job was about to end by itself.
-    if control.is_aborted() { Outcome::Aborted } else { outcome }
+    let outcome = if control.is_aborted() { Outcome::Aborted } else { outcome };
+    match (written.read(most_names), outcome) {
+        (Ok(statistics), outcome) => (outcome, statistics),
+        (Err(error), Outcome::Completed) => {
+            (Outcome::Failed(errors::user_job_failed(error)), Statistics::new())
+        }
+        // What one that was killed has written may be cut anywhere.
+        (Err(_), outcome) => (outcome, Statistics::new()),
+    }
 }
 
-fn try_run(plan: JobPlan, on_running: impl FnOnce(Place)) -> Result<Outcome, YtError> {
+fn try_run(plan: JobPlan, written: &mut Written, on_running: impl FnOnce(Place)) -> Result<Outcome, YtError> {
     let task = &plan.spec.tasks[plan.task];
     let failed = |what: &str, error: &dyn std::fmt::Display| YtError::generic(format!("{what}: {error}"));
     if plan.control.is_aborted() {
@@ -135,9 +158,11 @@ fn try_run(plan: JobPlan, on_running: impl FnOnce(Place)) -> Result<Outcome, YtE
         Stdout::Discarded => Output::Discarded,
         Stdout::ToStderr => Output::ToStderr,
     };
-    let (reader, writer) = pipe2(OFlag::O_CLOEXEC)
-        .map_err(|errno| failed("Cannot make the pipe of the job's stderr", &errno))?;
-    let command = bash(&slot, &task.command, environment, stdout, writer, plan.isolation);
+    let pipe = || pipe2(OFlag::O_CLOEXEC).map_err(|errno| failed("Cannot make a pipe for the job", &errno));
+    let ((stderr_reader, stderr), (statistics_reader, statistics)) = (pipe()?, pipe()?);
+    let outputs = Outputs { stdout, stderr, statistics };
+    let mut command = bash(&slot, &task.command, environment, outputs, plan.isolation);
+    command.interruption = task.interruption;
     let started = Instant::now();
     let start = Start { command, before: Box::new(move || drop(holders)) };
     let job = plan.spawner.start(start).map_err(|error| failed("Cannot start the job", &error))?;
@@ -147,20 +172,29 @@ fn try_run(plan: JobPlan, on_running: impl FnOnce(Place)) -> Result<Outcome, YtE
     on_running(place);
 
     let deadline = task.job_time_limit.and_then(|limit| started.checked_add(limit));
-    let collected = collect_all(&job, File::from(reader), &plan.stderr, deadline);
+    let mut streams = [
+        Stream::new(stderr_reader, |bytes| plan.stderr.append(bytes)),
+        Stream::new(statistics_reader, |bytes| written.append(bytes)),
+    ];
+    let collected = collect_all(&job, &mut streams, deadline);
     if collected.is_err() {
         // Nobody looks after it any more.
         job.killer().kill();
     }
     let end = job.wait().map_err(|error| failed("Cannot wait for the job", &error))?;
     let late =
-        collected.map_err(|error| failed("Cannot read the job's stderr", &error))? == Collected::TimeIsUp;
+        collected.map_err(|error| failed("Cannot read the job's outputs", &error))? == Collected::TimeIsUp;
     drop((slot, lease));
     Ok(match end {
         _ if late => {
             Outcome::Failed(errors::job_time_limit_exceeded(task.job_time_limit.unwrap_or_default()))
         }
         JobEnd::Ended(ExitReason::Code(0)) => Outcome::Completed,
+        JobEnd::Ended(ExitReason::Code(code))
+            if task.restart_exit_code == Some(code) && plan.control.was_interrupted() =>
+        {
+            Outcome::Interrupted
+        }
         JobEnd::Ended(ExitReason::Code(code)) => Outcome::Failed(errors::exit_code(code)),
         JobEnd::Ended(ExitReason::Signal(signal)) => Outcome::Failed(errors::signal(signal.number())),
         JobEnd::Killed => Outcome::Aborted,
@@ -172,84 +206,5 @@ fn place(slot: &Slot, isolation: Isolation, lease: &ports::Lease) -> Place {
         slot_index: slot.index(),
         sandbox: isolation.sandbox_path(&slot.sandbox()),
         ports: lease.ports.clone(),
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Collected {
-    /// The job has ended and all that it wrote is read.
-    Ended,
-    /// It has not.
-    TimeIsUp,
-}
-
-/// Reads the job's stderr until the job has ended. One that is still there at the deadline is killed.
-fn collect_all(
-    job: &Job,
-    mut reader: File,
-    stderr: &Stderr,
-    deadline: Option<Instant>,
-) -> std::io::Result<Collected> {
-    let collected = collect(job, &mut reader, stderr, deadline)?;
-    if collected == Collected::TimeIsUp {
-        job.killer().kill();
-        collect(job, &mut reader, stderr, None)?;
-    }
-    Ok(collected)
-}
-
-/// Reads the job's stderr until the job has ended or the deadline has come.
-fn collect(
-    job: &Job,
-    reader: &mut File,
-    stderr: &Stderr,
-    deadline: Option<Instant>,
-) -> std::io::Result<Collected> {
-    fcntl(&*reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-    let mut stream = Stream::Open;
-    loop {
-        let timeout = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
-            None => PollTimeout::NONE,
-            Some(Duration::ZERO) => return Ok(Collected::TimeIsUp),
-            // Rounded up, so that the last millisecond is not spent in a busy loop.
-            Some(left) => PollTimeout::try_from(left.min(LONGEST_WAIT) + Duration::from_millis(1))
-                .unwrap_or(PollTimeout::MAX),
-        };
-        // A stream that has ended is always readable, so it must not be polled again.
-        let of_stream = if stream == Stream::Open { PollFlags::POLLIN } else { PollFlags::empty() };
-        let mut watched =
-            [PollFd::new(job.ended(), PollFlags::POLLIN), PollFd::new(reader.as_fd(), of_stream)];
-        let watched = if stream == Stream::Open { &mut watched[..] } else { &mut watched[..1] };
-        match poll(watched, timeout) {
-            Err(nix::errno::Errno::EINTR) => continue,
-            other => other?,
-        };
-        // Asked before reading: what is read after the end of the job is all there is.
-        let ended = watched[0].any().unwrap_or(false);
-        if stream == Stream::Open {
-            stream = read_available(reader, stderr)?;
-        }
-        if ended {
-            return Ok(Collected::Ended);
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stream {
-    Open,
-    Ended,
-}
-
-fn read_available(reader: &mut File, stderr: &Stderr) -> std::io::Result<Stream> {
-    let mut buffer = [0; 16 << 10];
-    loop {
-        match reader.read(&mut buffer) {
-            Ok(0) => return Ok(Stream::Ended),
-            Ok(count) => stderr.append(&buffer[..count]),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Stream::Open),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
     }
 }

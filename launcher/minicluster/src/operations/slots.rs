@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Artifact;
-use super::spec::FileAccess;
+use super::task_spec::FileAccess;
 
 /// All slots.
 #[derive(Debug)]

@@ -5,6 +5,7 @@
 //! few milliseconds.
 
 use std::ffi::OsString;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -77,8 +78,10 @@ impl Spawner {
 
     fn try_isolation(&self, isolation: Isolation, slots: &Arc<Slots>) -> Result<(), String> {
         let slot = slots.take().map_err(|error| error.to_string())?;
-        let (_reader, writer) = pipe2(OFlag::O_CLOEXEC).map_err(|errno| errno.to_string())?;
-        let command = bash(&slot, "exit 0", Vec::new(), Output::Discarded, writer, isolation);
+        let (_reader, stderr) = pipe2(OFlag::O_CLOEXEC).map_err(|errno| errno.to_string())?;
+        let (_reader, statistics) = pipe2(OFlag::O_CLOEXEC).map_err(|errno| errno.to_string())?;
+        let outputs = Outputs { stdout: Output::Discarded, stderr, statistics };
+        let command = bash(&slot, "exit 0", Vec::new(), outputs, isolation);
         let job =
             self.start(Start { command, before: Box::new(|| {}) }).map_err(|error| error.to_string())?;
         match job.wait() {
@@ -89,13 +92,20 @@ impl Spawner {
     }
 }
 
+/// Where the outputs of a job lead.
+pub(super) struct Outputs {
+    pub(super) stdout: Output,
+    pub(super) stderr: OwnedFd,
+    /// Descriptor 5.
+    pub(super) statistics: OwnedFd,
+}
+
 /// A command as a job runs it.
 pub(super) fn bash(
     slot: &Slot,
     command: &str,
     environment: Vec<(OsString, OsString)>,
-    stdout: Output,
-    stderr: std::os::fd::OwnedFd,
+    outputs: Outputs,
     isolation: Isolation,
 ) -> JobCommand {
     JobCommand {
@@ -106,8 +116,10 @@ pub(super) fn bash(
         slot: slot.path().to_owned(),
         sandbox: slot.sandbox(),
         scratch: slot.scratch(),
-        stdout,
-        stderr,
+        stdout: outputs.stdout,
+        stderr: outputs.stderr,
+        statistics: outputs.statistics,
+        interruption: None,
         isolation,
     }
 }

@@ -5,23 +5,19 @@
 //! would miss, which are refused. Fields that YT does not know go to `unrecognized_spec`, as on a cluster.
 
 use std::fmt;
-use std::path::{Component, Path};
 use std::time::Duration;
 
 use ytsaurus_yson::{YsonNode, YsonValue};
 
 use super::fields::Fields;
+use super::task_spec::TaskSpec;
 use crate::error::YtError;
 use crate::formats::yson;
 use crate::value::{self, YsonMap};
 
-const MAX_JOBS: i64 = 10_000;
-const MAX_PORTS: i64 = 1_000;
 const DEFAULT_MAX_FAILED_JOBS: u64 = 10;
 const DEFAULT_MAX_STDERRS: u64 = 10;
 const MAX_STDERRS: i64 = 150;
-const DEFAULT_MAX_STDERR_BYTES: u64 = 5 << 20;
-const MAX_STDERR_BYTES: i64 = 1 << 30;
 
 /// Kept and shown, without another effect.
 const ACCEPTED: [&str; 18] = [
@@ -56,50 +52,6 @@ const REFUSED: [&str; 7] = [
     "suspend_operation_if_account_limit_exceeded",
 ];
 
-/// Kept and shown, without another effect.
-const ACCEPTED_IN_TASK: [&str; 23] = [
-    "check_input_fully_consumed",
-    "cpu_limit",
-    "cuda_toolkit_version",
-    "custom_statistics_count_limit",
-    "disk_request",
-    "docker_image",
-    "enable_gpu_layers",
-    "enable_setup_commands",
-    "format",
-    "gpu_limit",
-    "input_format",
-    "interruption_signal",
-    "make_rootfs_writable",
-    "memory_limit",
-    "memory_reserve_factor",
-    "monitoring",
-    "output_format",
-    "restart_exit_code",
-    "signal_root_process_only",
-    "title",
-    "user_job_memory_digest_default_value",
-    "user_job_memory_digest_lower_bound",
-    "waiting_job_timeout",
-];
-
-/// Would change what a job finds or what becomes of it.
-const REFUSED_IN_TASK: [&str; 13] = [
-    "collective_options",
-    "enable_rpc_proxy_in_job_proxy",
-    "gang_options",
-    "layer_paths",
-    "network_project",
-    "output_table_paths",
-    "profilers",
-    "sidecars",
-    "system_layer_path",
-    "tmpfs_path",
-    "tmpfs_size",
-    "tmpfs_volumes",
-    "use_yamr_descriptors",
-];
-
 /// What happens when a job has failed or was aborted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OnJobRestart {
@@ -107,24 +59,6 @@ pub(super) enum OnJobRestart {
     Again,
     /// The operation fails.
     Fail,
-}
-
-/// Where the standard output of a job goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stdout {
-    /// Nowhere.
-    Discarded,
-    /// To its stderr.
-    ToStderr,
-}
-
-/// Whether a job may write to the files that it gets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum FileAccess {
-    /// Without write permission.
-    ReadOnly,
-    /// With it.
-    Writable,
 }
 
 /// A checked spec.
@@ -145,32 +79,6 @@ pub(super) struct OperationSpec {
     pub(super) time_limit: Option<Duration>,
     pub(super) secure_vault: SecureVault,
     pub(super) tasks: Vec<TaskSpec>,
-}
-
-/// One task of a spec.
-#[derive(Debug)]
-pub(super) struct TaskSpec {
-    pub(super) name: String,
-    pub(super) command: String,
-    pub(super) job_count: u32,
-    pub(super) port_count: usize,
-    pub(super) files: Vec<FileSpec>,
-    pub(super) file_access: FileAccess,
-    pub(super) environment: Vec<(String, String)>,
-    pub(super) max_stderr_bytes: usize,
-    pub(super) job_time_limit: Option<Duration>,
-    pub(super) stdout: Stdout,
-    pub(super) on_job_restart: OnJobRestart,
-}
-
-/// One of `file_paths`.
-#[derive(Debug, Clone)]
-pub(super) struct FileSpec {
-    pub(super) path: String,
-    /// A relative path inside the sandbox; the node's own name if `None`.
-    pub(super) file_name: Option<String>,
-    /// The node's own if `None`.
-    pub(super) executable: Option<bool>,
 }
 
 /// Name and value of a variable.
@@ -234,6 +142,10 @@ impl OperationSpec {
             }
             parsed_tasks.push(task);
         }
+        let is_gang = parsed_tasks.iter().any(|task| task.gang.is_some());
+        if is_gang && parsed_tasks.iter().any(|task| task.on_job_restart == OnJobRestart::Fail) {
+            return Err(fields.error("fail_on_job_restart", "not possible in an operation with gang_options"));
+        }
         if !unrecognized_tasks.is_empty() {
             unrecognized.insert(b"tasks".to_vec(), value::map(unrecognized_tasks));
         }
@@ -272,109 +184,6 @@ impl OperationSpec {
     pub(super) fn total_jobs(&self) -> usize {
         self.tasks.iter().map(|task| task.job_count as usize).sum()
     }
-}
-
-// === impl TaskSpec ===
-
-impl TaskSpec {
-    /// The task and what of it nobody knows.
-    fn parse(
-        operation: &Fields<'_>,
-        name: &[u8],
-        task: &YsonValue,
-        operation_restart: OnJobRestart,
-    ) -> Result<(Self, YsonMap), YtError> {
-        let name = std::str::from_utf8(name).ok().filter(|name| !name.is_empty());
-        let name = name.ok_or_else(|| operation.error("tasks", "a task needs a name"))?;
-        let map = value::as_map(task)
-            .ok_or_else(|| operation.error("tasks", format_args!("task {name:?} is expected to be a map")))?;
-        let mut fields = Fields::new(format!("/tasks/{name}"), map);
-        for name in REFUSED_IN_TASK {
-            fields.refuse(name)?;
-        }
-        fields.accept(&ACCEPTED_IN_TASK);
-
-        let command = fields.string("command")?.ok_or_else(|| fields.error("command", "missing"))?.to_owned();
-        let job_count =
-            fields.integer("job_count", 1, MAX_JOBS)?.ok_or_else(|| fields.error("job_count", "missing"))?;
-        let port_count = fields.integer("port_count", 0, MAX_PORTS)?.unwrap_or(0);
-        let max_stderr_bytes = fields.integer("max_stderr_size", 0, MAX_STDERR_BYTES)?;
-        let mut files = Vec::new();
-        for file in fields.list("file_paths")? {
-            files.push(FileSpec::parse(&fields, file)?);
-        }
-        let mut environment = Vec::new();
-        for (name, text) in fields.map("environment")?.into_iter().flatten() {
-            environment.push(variable(&fields, name, text)?);
-        }
-        let task = TaskSpec {
-            name: name.to_owned(),
-            command,
-            job_count: u32::try_from(job_count).unwrap_or(u32::MAX),
-            port_count: usize::try_from(port_count).unwrap_or(usize::MAX),
-            files,
-            file_access: if fields.flag("copy_files")? { FileAccess::Writable } else { FileAccess::ReadOnly },
-            environment,
-            max_stderr_bytes: usize::try_from(max_stderr_bytes.unwrap_or(DEFAULT_MAX_STDERR_BYTES))
-                .unwrap_or(usize::MAX),
-            job_time_limit: fields.milliseconds("job_time_limit")?,
-            stdout: if fields.flag("redirect_stdout_to_stderr")? {
-                Stdout::ToStderr
-            } else {
-                Stdout::Discarded
-            },
-            on_job_restart: if fields.flag("fail_on_job_restart")? {
-                OnJobRestart::Fail
-            } else {
-                operation_restart
-            },
-        };
-        Ok((task, fields.unrecognized()))
-    }
-}
-
-/// One variable of `environment`.
-fn variable(fields: &Fields<'_>, name: &[u8], text: &YsonValue) -> Result<(String, String), YtError> {
-    let shown = String::from_utf8_lossy(name);
-    let wrong = |what: &str| fields.error("environment", format_args!("variable {shown:?}: {what}"));
-    let name = std::str::from_utf8(name).map_err(|_| wrong("a name in UTF-8 is expected"))?;
-    if name.is_empty() || name.contains(['=', '\0']) {
-        return Err(wrong("a name without `=` is expected"));
-    }
-    let text = text.as_str().ok_or_else(|| wrong("a string is expected"))?;
-    if text.contains('\0') {
-        return Err(wrong("a string without NUL bytes is expected"));
-    }
-    Ok((name.to_owned(), text.to_owned()))
-}
-
-// === impl FileSpec ===
-
-impl FileSpec {
-    fn parse(fields: &Fields<'_>, file: &YsonValue) -> Result<Self, YtError> {
-        let wrong = |what: &dyn fmt::Display| fields.error("file_paths", what);
-        let text = file.as_str().ok_or_else(|| wrong(&"a list of paths is expected"))?;
-        let (mut attributes, path) = yson::parse_leading_attributes(text.as_bytes())?;
-        attributes.extend(file.attributes.clone().unwrap_or_default());
-        let path = String::from_utf8_lossy(path).trim().to_owned();
-        let file_name = match value::optional_str(&attributes, "file_name")? {
-            Some(name) if is_inside(Path::new(name)) => Some(name.to_owned()),
-            Some(name) => {
-                return Err(wrong(&format_args!(
-                    "{path}: file name {name:?} must be a relative path in the sandbox"
-                )));
-            }
-            None => None,
-        };
-        let executable = attributes.get(b"executable".as_slice()).and_then(value::as_bool);
-        Ok(FileSpec { path, file_name, executable })
-    }
-}
-
-/// Whether a name is a path that stays in the folder it is relative to.
-pub(super) fn is_inside(name: &Path) -> bool {
-    let plain = |component| matches!(component, Component::Normal(_) | Component::CurDir);
-    name.components().all(plain) && name.file_name().is_some()
 }
 
 // === impl SecureVault ===

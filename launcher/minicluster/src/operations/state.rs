@@ -17,10 +17,11 @@ use ytsaurus_yson::YsonValue;
 
 use super::clock::Moment;
 use super::environment::POOL_TREE;
-use super::errors;
-use super::runner::{JobControl, Outcome, Place};
+use super::gang::Gang;
+use super::runner::{JobControl, Place};
 use super::slots::SandboxFile;
-use super::spec::{OnJobRestart, OperationSpec};
+use super::spec::OperationSpec;
+use super::statistics::Statistics;
 use super::stderr::Stderr;
 use crate::error::YtError;
 use crate::guid::Guid;
@@ -72,11 +73,30 @@ pub(super) enum JobState {
 
 /// Why a job is aborted, as YT names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum AbortReason {
+pub enum AbortReason {
+    /// `abort_job`, or a suspension that aborts.
     UserRequest,
+    /// Its operation has ended.
     OperationFinished,
-    /// Somebody outside of this server killed it.
+    /// The node is gone. Also: somebody outside of this server killed the job.
     NodeOffline,
+    /// Another operation needs its place.
+    Preemption,
+    /// It was asked to end by itself and did not in time.
+    InterruptionTimeout,
+    /// A new incarnation of its gang has begun.
+    OperationIncarnationChanged,
+    /// Its account has no room left.
+    AccountLimitExceeded,
+    /// The node could not make its root file system, such as from an image that it cannot get.
+    RootVolumePreparationFailed,
+}
+
+/// Why a job was asked to end by itself, as YT names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum InterruptionReason {
+    Preemption,
+    UserRequest,
 }
 
 /// One run of one cookie of a task.
@@ -90,10 +110,24 @@ pub(super) struct Job {
     pub(super) finished: Option<Moment>,
     pub(super) error: Option<YtError>,
     pub(super) abort_reason: Option<AbortReason>,
+    pub(super) interruption: Option<InterruptionReason>,
+    pub(super) work: Work,
+    /// Of a job of a gang.
+    pub(super) incarnation: Option<Guid>,
+    /// Of a job of a gang that is not in reserve.
+    pub(super) rank: Option<u32>,
     pub(super) place: Option<Place>,
+    pub(super) statistics: Statistics,
     pub(super) stderr: Arc<Stderr>,
     pub(super) stderr_kept: StderrKept,
     pub(super) control: Arc<JobControl>,
+}
+
+/// Whether a job has done what there was to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Work {
+    Unfinished,
+    Done,
 }
 
 /// Whether the stderr of a job can be read.
@@ -143,6 +177,7 @@ pub(super) struct Operation {
     pub(super) jobs: Vec<Job>,
     /// By task, then by cookie.
     pub(super) cookies: Vec<Vec<Cookie>>,
+    pub(super) gang: Option<Gang>,
     /// By task; known when the operation has been prepared.
     pub(super) files: Vec<Arc<Vec<SandboxFile>>>,
     /// Becomes true when the operation is over.
@@ -218,11 +253,55 @@ impl JobState {
 
 impl AbortReason {
     /// YT's name.
-    pub(super) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             AbortReason::UserRequest => "user_request",
             AbortReason::OperationFinished => "operation_finished",
             AbortReason::NodeOffline => "node_offline",
+            AbortReason::Preemption => "preemption",
+            AbortReason::InterruptionTimeout => "interruption_timeout",
+            AbortReason::OperationIncarnationChanged => "operation_incarnation_changed",
+            AbortReason::AccountLimitExceeded => "account_limit_exceeded",
+            AbortReason::RootVolumePreparationFailed => "root_volume_preparation_failed",
+        }
+    }
+
+    /// The reason with this name of YT's.
+    pub fn from_name(name: &str) -> Option<Self> {
+        use AbortReason::{
+            AccountLimitExceeded, InterruptionTimeout, NodeOffline, OperationFinished,
+            OperationIncarnationChanged, Preemption, RootVolumePreparationFailed, UserRequest,
+        };
+        let all = [
+            UserRequest,
+            OperationFinished,
+            NodeOffline,
+            Preemption,
+            InterruptionTimeout,
+            OperationIncarnationChanged,
+            AccountLimitExceeded,
+            RootVolumePreparationFailed,
+        ];
+        all.into_iter().find(|reason| reason.name() == name)
+    }
+}
+
+// === impl InterruptionReason ===
+
+impl InterruptionReason {
+    /// YT's name.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            InterruptionReason::Preemption => "preemption",
+            InterruptionReason::UserRequest => "user_request",
+        }
+    }
+
+    /// What becomes of a job that does not end in time.
+    pub(super) fn abort_reason(self) -> AbortReason {
+        match self {
+            InterruptionReason::Preemption => AbortReason::Preemption,
+            InterruptionReason::UserRequest => AbortReason::InterruptionTimeout,
         }
     }
 }
@@ -279,6 +358,7 @@ impl Operation {
             jobs: Vec::new(),
             cookies: spec.tasks.iter().map(|task| vec![Cookie::Free; task.job_count as usize]).collect(),
             files: Vec::new(),
+            gang: Gang::new(&spec),
             over: watch::Sender::new(false),
             spec: Arc::new(spec),
         }
@@ -288,115 +368,5 @@ impl Operation {
     pub(super) fn enter(&mut self, state: OperationState) {
         self.state = state;
         self.events.push((Moment::now(), state));
-    }
-
-    /// Decides the end, once: kills what runs, and is over when nothing does.
-    pub(super) fn end(&mut self, end: End, error: Option<YtError>) {
-        if self.state.is_ending() {
-            return;
-        }
-        self.error = error;
-        self.enter(match end {
-            End::Completed => OperationState::Completing,
-            End::Failed => OperationState::Failing,
-            End::Aborted => OperationState::Aborting,
-        });
-        for job in &mut self.jobs {
-            job.abort(AbortReason::OperationFinished);
-        }
-        self.finish_if_nobody_is_left();
-    }
-
-    fn finish_if_nobody_is_left(&mut self) {
-        let last = match self.state {
-            OperationState::Completing => OperationState::Completed,
-            OperationState::Failing => OperationState::Failed,
-            OperationState::Aborting => OperationState::Aborted,
-            _ => return,
-        };
-        if self.jobs.iter().all(|job| job.state.is_final()) {
-            self.enter(last);
-            self.finished = Some(Moment::now());
-            // The artifacts' bytes may go with their last user.
-            self.files.clear();
-            self.over.send_replace(true);
-        }
-    }
-
-    /// Takes a cookie that needs a job, if jobs may start.
-    pub(super) fn next_free_cookie(&self) -> Option<(usize, u32)> {
-        if self.state != OperationState::Running || self.scheduling == Scheduling::Suspended {
-            return None;
-        }
-        self.cookies.iter().enumerate().find_map(|(task, cookies)| {
-            let cookie = cookies.iter().position(|cookie| *cookie == Cookie::Free)?;
-            Some((task, u32::try_from(cookie).unwrap_or(u32::MAX)))
-        })
-    }
-
-    /// A job has ended and nobody of it is alive. Decides what becomes of its cookie and of the operation.
-    pub(super) fn job_ended(&mut self, id: Guid, outcome: Outcome) {
-        let kept =
-            self.jobs.iter().filter(|job| job.state.is_final() && job.stderr_kept == StderrKept::Yes).count();
-        let Some(job) = self.jobs.iter_mut().find(|job| job.id == id && !job.state.is_final()) else {
-            return;
-        };
-        job.finished = Some(Moment::now());
-        if kept as u64 >= self.spec.max_stderr_count {
-            job.stderr_kept = StderrKept::No;
-            job.stderr.forget();
-        }
-        let (state, cookie, error) = match outcome {
-            Outcome::Completed => (JobState::Completed, Cookie::Done, None),
-            Outcome::Failed(error) => (JobState::Failed, Cookie::Free, Some(error)),
-            Outcome::Aborted => {
-                let reason = *job.abort_reason.get_or_insert(AbortReason::NodeOffline);
-                (JobState::Aborted, Cookie::Free, Some(errors::job_aborted(reason.name())))
-            }
-        };
-        job.state = state;
-        job.error.clone_from(&error);
-        let (task, number) = (job.task, job.cookie);
-        self.cookies[task][number as usize] = cookie;
-
-        let failed = self.counters(None).failed as u64;
-        let limit = self.spec.max_failed_job_count;
-        let restart = self.spec.tasks[task].on_job_restart;
-        match (state, error) {
-            (JobState::Failed | JobState::Aborted, Some(error)) if restart == OnJobRestart::Fail => {
-                self.end(End::Failed, Some(errors::failed_on_job_restart(state.name(), id, error)));
-            }
-            (JobState::Failed, Some(error)) if failed >= limit => {
-                self.end(End::Failed, Some(errors::max_failed_jobs(limit, id, error)));
-            }
-            (JobState::Completed, _)
-                if self.cookies.iter().flatten().all(|cookie| *cookie == Cookie::Done) =>
-            {
-                self.end(End::Completed, None);
-            }
-            _ => {}
-        }
-        self.finish_if_nobody_is_left();
-    }
-
-    /// Counts jobs, of one task or of all.
-    pub(super) fn counters(&self, task: Option<usize>) -> Counters {
-        let mut counters = Counters {
-            total: task
-                .map_or_else(|| self.spec.total_jobs(), |task| self.spec.tasks[task].job_count as usize),
-            ..Counters::default()
-        };
-        for job in self.jobs.iter().filter(|job| task.is_none_or(|task| job.task == task)) {
-            match job.state {
-                JobState::Waiting | JobState::Running | JobState::Aborting => counters.running += 1,
-                JobState::Completed => counters.completed += 1,
-                JobState::Failed => counters.failed += 1,
-                JobState::Aborted => counters.aborted += 1,
-            }
-        }
-        let done_or_running = counters.completed + counters.running;
-        counters.pending =
-            if self.state.is_ending() { 0 } else { counters.total.saturating_sub(done_or_running) };
-        counters
     }
 }

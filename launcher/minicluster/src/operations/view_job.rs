@@ -7,6 +7,7 @@ use ytsaurus_yson::YsonValue;
 use super::clock::Moment;
 use super::environment::POOL_TREE;
 use super::state::{Job, JobState, Operation, StderrKept};
+use super::statistics;
 use super::view_operation::OPERATION_TYPE;
 use crate::error::YtError;
 use crate::value::{self, YsonMap};
@@ -58,6 +59,16 @@ fn all(operation: &Operation, job: &Job, node_address: &str) -> BTreeMap<&'stati
     }
     if let Some(reason) = job.abort_reason {
         all.insert("abort_reason", value::string(reason.name()));
+    }
+    all.extend(statistics::of_job(job).map(|statistics| ("statistics", statistics)));
+    if let Some(reason) = job.interruption {
+        all.insert("interruption_info", value::map([("interruption_reason", value::string(reason.name()))]));
+    }
+    if let Some(incarnation) = job.incarnation {
+        all.insert("operation_incarnation", value::string(incarnation.to_string()));
+    }
+    if let Some(rank) = job.rank {
+        all.insert("gang_rank", value::int64(i64::from(rank)));
     }
     if let Some(place) = &job.place {
         let ports = place.ports.iter().map(|port| value::int64(i64::from(*port)));
@@ -134,7 +145,9 @@ struct Filters<'a> {
     kind: Option<&'a str>,
     address: Option<&'a str>,
     task_name: Option<&'a str>,
+    incarnation: Option<&'a str>,
     with_stderr: Option<bool>,
+    with_interruption_info: bool,
     /// Things that no job here ever has; asking for jobs with one of them gives none.
     with_what_is_not_here: bool,
 }
@@ -145,13 +158,7 @@ impl<'a> Filters<'a> {
             Ok(value::optional_str(parameters, new)?.or(value::optional_str(parameters, old)?))
         };
         let mut with_what_is_not_here = false;
-        for name in [
-            "with_spec",
-            "with_fail_context",
-            "with_competitors",
-            "with_monitoring_descriptor",
-            "with_interruption_info",
-        ] {
+        for name in ["with_spec", "with_fail_context", "with_competitors", "with_monitoring_descriptor"] {
             with_what_is_not_here |= value::flag(parameters, name, false)?;
         }
         Ok(Filters {
@@ -159,6 +166,8 @@ impl<'a> Filters<'a> {
             kind: either("job_type", "type")?,
             address: value::optional_str(parameters, "address")?,
             task_name: value::optional_str(parameters, "task_name")?,
+            incarnation: value::optional_str(parameters, "operation_incarnation")?,
+            with_interruption_info: value::flag(parameters, "with_interruption_info", false)?,
             with_stderr: parameters.get(b"with_stderr".as_slice()).and_then(value::as_bool),
             with_what_is_not_here,
         })
@@ -170,6 +179,10 @@ impl<'a> Filters<'a> {
             && self.kind.is_none_or(|kind| kind == OPERATION_TYPE)
             && self.address.is_none_or(|prefix| node_address.starts_with(prefix))
             && self.task_name.is_none_or(|task| task == operation.spec.tasks[job.task].name)
+            && self.incarnation.is_none_or(|wanted| {
+                job.incarnation.is_some_and(|incarnation| incarnation.to_string() == wanted)
+            })
+            && (!self.with_interruption_info || job.interruption.is_some())
             && self.with_stderr.is_none_or(|wanted| wanted == (stderr_size(job) > 0))
     }
 }

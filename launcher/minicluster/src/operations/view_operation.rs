@@ -6,6 +6,7 @@ use ytsaurus_yson::YsonValue;
 
 use super::clock::Moment;
 use super::state::{Counters, Operation, Scheduling};
+use super::statistics;
 use super::view_job::tally;
 use crate::error::YtError;
 use crate::value::{self, YsonMap};
@@ -97,12 +98,18 @@ fn progress(operation: &Operation) -> YsonValue {
             ("job_counter", counters(operation.counters(Some(number)))),
         ])
     });
-    value::map([
+    let mut progress = BTreeMap::from([
         ("build_time", Moment::now().to_yson()),
         ("jobs", counters(operation.counters(None))),
         ("state", value::string(operation.state.name())),
         ("tasks", value::list(tasks)),
-    ])
+    ]);
+    let (nested, tagged) = statistics::of_jobs(&operation.jobs);
+    progress.extend([("job_statistics", nested), ("job_statistics_v2", tagged)]);
+    if let Some(gang) = &operation.gang {
+        progress.insert("incarnation", value::string(gang.incarnation.to_string()));
+    }
+    value::map(progress)
 }
 
 /// All keys that clients read; a missing one breaks the Python client's progress line.

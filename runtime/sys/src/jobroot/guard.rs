@@ -8,7 +8,11 @@ use std::io;
 use std::mem::MaybeUninit;
 
 use super::plan::Plan;
-use super::{Isolation, JobStep, Output, read_all, root};
+use super::{Interruption, Isolation, JobStep, Output, Receivers, read_all, root};
+use crate::signal::Signal;
+
+/// What the caller sends to the guard to have the job interrupted.
+pub(super) const INTERRUPT: Signal = Signal::USR1;
 
 /// What the guard says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +32,7 @@ pub(super) struct Descriptors {
     pub(super) status: libc::c_int,
     pub(super) go: libc::c_int,
     pub(super) stderr: libc::c_int,
+    pub(super) statistics: libc::c_int,
     pub(super) stdout: Output,
 }
 
@@ -37,7 +42,9 @@ pub(super) type Failure = (JobStep, i32);
 /// The guard's own descriptors, behind the standard three.
 const STATUS: libc::c_int = 3;
 const GO: libc::c_int = 4;
-const FIRST_UNUSED: libc::c_int = 5;
+/// The program's third output.
+const STATISTICS: libc::c_int = 5;
+const FIRST_UNUSED: libc::c_int = 6;
 
 // === impl Message ===
 
@@ -81,7 +88,7 @@ pub(super) fn run(plan: &Plan, descriptors: &Descriptors) -> ! {
     match start(plan) {
         Ok(program) => {
             say(STATUS, Message::Started);
-            supervise(program, plan.isolation)
+            supervise(program, plan)
         }
         Err((step, errno)) => {
             say(STATUS, Message::Failed(step, errno));
@@ -99,14 +106,15 @@ fn place_descriptors(descriptors: &Descriptors) -> Result<(), Failure> {
     unsafe {
         let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
         // First out of the way of the final numbers, then to them.
-        let mut parked = [null, descriptors.stderr, descriptors.status, descriptors.go];
+        let mut parked =
+            [null, descriptors.stderr, descriptors.statistics, descriptors.status, descriptors.go];
         for descriptor in &mut parked {
             *descriptor = libc::fcntl(*descriptor, libc::F_DUPFD_CLOEXEC, 16);
             if *descriptor < 0 {
                 return Err(failed());
             }
         }
-        let [null, stderr, status, go] = parked;
+        let [null, stderr, statistics, status, go] = parked;
         let stdout = match descriptors.stdout {
             Output::Discarded => null,
             Output::ToStderr => stderr,
@@ -117,6 +125,7 @@ fn place_descriptors(descriptors: &Descriptors) -> Result<(), Failure> {
             (stderr, 2, 0),
             (status, STATUS, libc::O_CLOEXEC),
             (go, GO, libc::O_CLOEXEC),
+            (statistics, STATISTICS, 0),
         ] {
             if libc::dup3(from, to, flags) < 0 {
                 return Err(failed());
@@ -246,13 +255,15 @@ fn exec(plan: &Plan) -> Failure {
 }
 
 /// Reaps until the program ends or the caller asks for the end.
-fn supervise(program: libc::pid_t, isolation: Isolation) -> ! {
+fn supervise(program: libc::pid_t, plan: &Plan) -> ! {
+    let isolation = plan.isolation;
     let mut wanted = MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: the set is filled by sigemptyset before it is used. All signals are blocked since the clone.
     unsafe {
         libc::sigemptyset(wanted.as_mut_ptr());
         libc::sigaddset(wanted.as_mut_ptr(), libc::SIGCHLD);
         libc::sigaddset(wanted.as_mut_ptr(), libc::SIGTERM);
+        libc::sigaddset(wanted.as_mut_ptr(), INTERRUPT.number());
     }
     loop {
         // Looking comes before waiting: the program may have ended before the first wait.
@@ -270,11 +281,30 @@ fn supervise(program: libc::pid_t, isolation: Isolation) -> ! {
             continue;
         }
         // SAFETY: the set was filled above.
-        if unsafe { libc::sigwaitinfo(wanted.as_ptr(), std::ptr::null_mut()) } == libc::SIGTERM {
-            end_everybody(isolation);
-            leave();
+        match unsafe { libc::sigwaitinfo(wanted.as_ptr(), std::ptr::null_mut()) } {
+            libc::SIGTERM => {
+                end_everybody(isolation);
+                leave();
+            }
+            // The program has not been reaped, so its number is still its own.
+            number if number == INTERRUPT.number() => interrupt(program, plan),
+            _ => {}
         }
     }
+}
+
+/// Sends the job's own signal. That nobody gets it is no error.
+fn interrupt(program: libc::pid_t, plan: &Plan) {
+    let Some(Interruption { signal, receivers }) = plan.interruption else { return };
+    let to = match (receivers, plan.isolation) {
+        (Receivers::Program, _) => program,
+        // The program has a session of its own, so its number is that of its process group.
+        (Receivers::Everybody, Isolation::Session) => -program,
+        // As PID 1: everybody else in the namespace, at once.
+        (Receivers::Everybody, Isolation::PrivateRoot(_) | Isolation::PrivateProcesses(_)) => -1,
+    };
+    // SAFETY: numbers only.
+    unsafe { libc::kill(to, signal.number()) };
 }
 
 /// Without a PID namespace: kills children until there is none. Whoever loses its parent becomes a child of the

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::{Isolation, JobCommand, UserNamespace};
+use super::{Interruption, Isolation, JobCommand, UserNamespace};
 
 /// Where the job's folder is in its private root.
 pub(super) const SLOT: &str = "/slot";
@@ -20,6 +20,7 @@ const SHARED: [&str; 3] = ["dev", "sys", "tmp"];
 pub(super) struct Plan {
     pub(super) clone_flags: libc::c_int,
     pub(super) isolation: Isolation,
+    pub(super) interruption: Option<Interruption>,
     pub(super) program: CString,
     /// The strings behind [`Plan::argv`] and [`Plan::envp`], which live as long.
     _strings: Vec<CString>,
@@ -110,6 +111,7 @@ impl Plan {
         Ok(Self {
             clone_flags,
             isolation: command.isolation,
+            interruption: command.interruption,
             program: text(&command.program)?,
             _strings: strings,
             argv,

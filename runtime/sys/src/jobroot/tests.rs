@@ -32,6 +32,8 @@ impl Folder {
             scratch: self.slot.join("scratch"),
             stdout: Output::ToStderr,
             stderr: writer,
+            statistics: File::options().write(true).open("/dev/null").unwrap().into(),
+            interruption: None,
             isolation,
         };
         (command, File::from(reader))
@@ -102,10 +104,10 @@ fn the_end_is_told_as_it_was() {
 }
 
 #[test]
-fn the_program_gets_its_environment_its_folder_and_no_descriptor() {
+fn the_program_gets_its_environment_its_folder_and_no_other_descriptor() {
     for isolation in working() {
         let folder = Folder::new();
-        let script = "echo $A; pwd; ulimit -c; umask; for f in {3..200}; do test -e /proc/$$/fd/$f && echo $f; done; true";
+        let script = "echo $A; pwd; ulimit -c; umask; for f in 3 4 {6..200}; do test -e /proc/$$/fd/$f && echo $f; done; true";
         let (end, text) = folder.run(isolation, script);
         assert_eq!(end, JobEnd::Ended(ExitReason::Code(0)));
         let sandbox = isolation.sandbox_path(&folder.slot.join("sandbox"));
@@ -207,5 +209,69 @@ fn before_start_comes_before_the_program() {
         output.read_to_string(&mut text).unwrap();
         assert_eq!(text, "in time");
         assert_eq!(job.wait().unwrap(), JobEnd::Ended(ExitReason::Code(0)));
+    }
+}
+
+#[test]
+fn an_interruption_reaches_everybody_or_the_program_alone() {
+    for isolation in working() {
+        for (receivers, expected) in
+            [(Receivers::Everybody, "child\nprogram\n"), (Receivers::Program, "program\n")]
+        {
+            let folder = Folder::new();
+            let script = "(trap 'echo child; exit' USR2; : > child; while :; do :; done) & \
+                          trap 'sent=1' USR2; until [ -e child ]; do :; done; : > ready; \
+                          until [ \"$sent\" ]; do :; done; \
+                          [ -e everybody ] && wait; echo program";
+            let (mut command, mut output) = folder.command(isolation, script);
+            command.interruption = Some(Interruption { signal: Signal::USR2, receivers });
+            if receivers == Receivers::Everybody {
+                fs::write(folder.slot.join("sandbox/everybody"), "").unwrap();
+            }
+            let job = start(command, || {}).unwrap();
+            while !folder.slot.join("sandbox/ready").exists() {
+                std::thread::yield_now();
+            }
+            job.killer().interrupt();
+            let mut text = String::new();
+            output.read_to_string(&mut text).unwrap();
+            assert_eq!(text, expected, "{isolation:?}");
+            assert_eq!(job.wait().unwrap(), JobEnd::Ended(ExitReason::Code(0)));
+        }
+    }
+}
+
+#[test]
+fn without_an_interruption_nothing_is_sent() {
+    for isolation in working() {
+        let folder = Folder::new();
+        let (command, mut output) =
+            folder.command(isolation, ": > ready; until [ -e go ]; do :; done; echo here");
+        let job = start(command, || {}).unwrap();
+        while !folder.slot.join("sandbox/ready").exists() {
+            std::thread::yield_now();
+        }
+        job.killer().interrupt();
+        fs::write(folder.slot.join("sandbox/go"), "").unwrap();
+        let mut text = String::new();
+        output.read_to_string(&mut text).unwrap();
+        assert_eq!((job.wait().unwrap(), text.as_str()), (JobEnd::Ended(ExitReason::Code(0)), "here\n"));
+    }
+}
+
+#[test]
+fn descriptor_5_leads_to_the_statistics() {
+    for isolation in working() {
+        let folder = Folder::new();
+        let (mut command, mut output) = folder.command(isolation, "echo number >&5; echo text >&2");
+        let (mut reader, writer) = pipe2(OFlag::O_CLOEXEC).map(|(r, w)| (File::from(r), w)).unwrap();
+        command.statistics = writer;
+        let job = start(command, || {}).unwrap();
+        let (mut statistics, mut text) = (String::new(), String::new());
+        output.read_to_string(&mut text).unwrap();
+        reader.read_to_string(&mut statistics).unwrap();
+        assert_eq!(statistics, "number\n");
+        assert_eq!(text, "text\n");
+        job.wait().unwrap();
     }
 }

@@ -2,8 +2,11 @@
 
 mod commands;
 mod ends;
+mod gang;
+mod interruption;
 mod sandbox;
 mod spec;
+mod statistics;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -28,8 +28,20 @@ async fn errors_name_the_field() {
             "/tasks/t/file_paths: //a: file name \"../up\" must be a relative path in the sandbox",
         ),
         (
-            "{tasks={t={command=x;job_count=1;gang_options={}}}}",
-            "/tasks/t/gang_options: not supported by this server",
+            "{tasks={t={command=x;job_count=1;gang_options={size=2}}}}",
+            "/tasks/t/gang_options/size: expected 1 to 1, got 2",
+        ),
+        (
+            "{tasks={t={command=x;job_count=1;gang_options={}}};fail_on_job_restart=%true}",
+            "/fail_on_job_restart: not possible in an operation with gang_options",
+        ),
+        (
+            "{tasks={t={command=x;job_count=1;interruption_signal=TERM}}}",
+            "/tasks/t/interruption_signal: a signal's name such as SIGTERM is expected, got \"TERM\"",
+        ),
+        (
+            "{tasks={t={command=x;job_count=1;custom_statistics_count_limit=1025}}}",
+            "/tasks/t/custom_statistics_count_limit: expected 1 to 1024, got 1025",
         ),
         (
             "{tasks={t={command=x;job_count=1;tmpfs_path=\".\"}}}",
