@@ -87,6 +87,15 @@ pub enum Receivers {
     Everybody,
 }
 
+/// A file system in memory for a job alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tmpfs {
+    /// An existing folder, relative to the sandbox; `.` is the sandbox itself.
+    pub path: PathBuf,
+    /// How much fits into it.
+    pub bytes: u64,
+}
+
 /// A job to start.
 #[derive(Debug)]
 pub struct JobCommand {
@@ -110,6 +119,8 @@ pub struct JobCommand {
     pub statistics: OwnedFd,
     /// What [`Killer::interrupt`] does; nothing if `None`.
     pub interruption: Option<Interruption>,
+    /// Mounted in the sandbox. Without private mounts their folders stay what they are.
+    pub tmpfs: Vec<Tmpfs>,
     /// How the job is set apart.
     pub isolation: Isolation,
 }
@@ -157,6 +168,8 @@ pub enum JobStep {
     Root,
     /// Binding the job's folder at `/slot`.
     Slot,
+    /// Mounting memory in the sandbox.
+    Tmpfs,
     /// Mounting `/proc`.
     Proc,
     /// Changing to the private root.
@@ -167,6 +180,8 @@ pub enum JobStep {
     Session,
     /// Changing to the sandbox.
     Sandbox,
+    /// What the caller does before the start.
+    BeforeStart,
     /// Making the program's process.
     Fork,
     /// Executing the program.
@@ -186,8 +201,12 @@ pub struct JobError {
 /// Starts a job and returns when its program runs.
 ///
 /// `before_start` is called when all is ready and only the program's start is missing: the place to let go of
-/// ports that were held for it.
-pub fn start(command: JobCommand, before_start: impl FnOnce()) -> Result<Job, JobError> {
+/// ports that were held for it, and to put files into the job's memory. It gets a path that leads to the sandbox
+/// with its mounts, through the guard.
+pub fn start(
+    command: JobCommand,
+    before_start: impl FnOnce(&Path) -> io::Result<()>,
+) -> Result<Job, JobError> {
     let at = |step| move |source: io::Error| JobError { step, source };
     let plan = Plan::new(&command).map_err(at(JobStep::Prepare))?;
     let pipe = || pipe2(OFlag::O_CLOEXEC).map_err(|errno| at(JobStep::Prepare)(errno.into()));
@@ -210,7 +229,10 @@ pub fn start(command: JobCommand, before_start: impl FnOnce()) -> Result<Job, Jo
         status: File::from(status_reader),
         isolation: command.isolation,
     };
-    let started = job.finish_start(File::from(go_writer), before_start);
+    let sandbox = job
+        .root()
+        .join(command.isolation.sandbox_path(&command.sandbox).strip_prefix("/").unwrap_or(Path::new("")));
+    let started = job.finish_start(File::from(go_writer), || before_start(&sandbox));
     if let Err(error) = started {
         job.killer_for_failed_start();
         return Err(error);
@@ -276,6 +298,16 @@ impl Job {
         self.pidfd.as_fd()
     }
 
+    /// The process whose descendants are the job.
+    pub fn guard(&self) -> Pid {
+        self.guard
+    }
+
+    /// The job's root directory, with its mounts, as a path for others. It leads nowhere when the job has ended.
+    pub fn root(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root", self.guard))
+    }
+
     /// A handle to end it with.
     pub fn killer(&self) -> Killer {
         Killer { pidfd: self.pidfd.clone(), isolation: self.isolation }
@@ -291,9 +323,13 @@ impl Job {
         })
     }
 
-    fn finish_start(&mut self, mut go: File, before_start: impl FnOnce()) -> Result<(), JobError> {
+    fn finish_start(
+        &mut self,
+        mut go: File,
+        before_start: impl FnOnce() -> io::Result<()>,
+    ) -> Result<(), JobError> {
         self.expect(guard::Message::Ready)?;
-        before_start();
+        before_start().map_err(|source| JobError { step: JobStep::BeforeStart, source })?;
         let lost = |source| JobError { step: JobStep::Prepare, source };
         go.write_all(&[1]).map_err(lost)?;
         self.expect(guard::Message::Started)
@@ -386,8 +422,8 @@ impl Isolation {
 impl JobStep {
     fn from_number(number: u8) -> Self {
         use JobStep::{
-            Descriptors, Exec, Fork, Namespaces, Pivot, Prepare, PrivateMounts, Proc, Root, Sandbox, Scratch,
-            Session, Slot, UserNamespace,
+            BeforeStart, Descriptors, Exec, Fork, Namespaces, Pivot, Prepare, PrivateMounts, Proc, Root,
+            Sandbox, Scratch, Session, Slot, Tmpfs, UserNamespace,
         };
         let all = [
             Prepare,
@@ -397,11 +433,13 @@ impl JobStep {
             Scratch,
             Root,
             Slot,
+            Tmpfs,
             Proc,
             Pivot,
             Descriptors,
             Session,
             Sandbox,
+            BeforeStart,
             Fork,
             Exec,
         ];
@@ -417,11 +455,13 @@ impl JobStep {
             JobStep::Scratch => "mount memory for the job's root",
             JobStep::Root => "build the job's root",
             JobStep::Slot => "bind the job's folder at `/slot`",
+            JobStep::Tmpfs => "mount memory in the job's sandbox",
             JobStep::Proc => "mount the job's `/proc`",
             JobStep::Pivot => "change to the job's root",
             JobStep::Descriptors => "set the job's descriptors",
             JobStep::Session => "make the job's session",
             JobStep::Sandbox => "change to the job's sandbox",
+            JobStep::BeforeStart => "make the job's sandbox ready",
             JobStep::Fork => "fork the job's command",
             JobStep::Exec => "execute the job's command",
         }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::memory::MemoryUsage;
 use super::state::{AbortReason, InterruptionReason};
 use crate::error::YtError;
 use crate::guid::Guid;
@@ -13,6 +14,7 @@ const NO_SUCH_JOB: i32 = 203;
 const OPERATION_FAILED_ON_JOB_RESTART: i32 = 210;
 const MAX_FAILED_JOBS_LIMIT_EXCEEDED: i32 = 215;
 const OPERATION_FAILED_TO_PREPARE: i32 = 216;
+const MEMORY_LIMIT_EXCEEDED: i32 = 1200;
 const JOB_TIME_LIMIT_EXCEEDED: i32 = 1202;
 const JOB_NOT_PREPARED: i32 = 1204;
 const USER_JOB_FAILED: i32 = 1205;
@@ -71,6 +73,14 @@ pub(super) fn user_job_failed(cause: YtError) -> YtError {
 pub(super) fn job_time_limit_exceeded(limit: Duration) -> YtError {
     YtError::new(JOB_TIME_LIMIT_EXCEEDED, "Job time limit exceeded")
         .with_attribute("limit", milliseconds(limit))
+}
+
+pub(super) fn memory_limit_exceeded(usage: MemoryUsage, limit: u64) -> YtError {
+    let bytes = |bytes: u64| value::int64(i64::try_from(bytes).unwrap_or(i64::MAX));
+    YtError::new(MEMORY_LIMIT_EXCEEDED, "Memory limit exceeded")
+        .with_attribute("usage", bytes(usage.total()))
+        .with_attribute("limit", bytes(limit))
+        .with_attribute("tmpfs_usage", bytes(usage.tmpfs))
 }
 
 pub(super) fn not_prepared(cause: YtError) -> YtError {

@@ -19,7 +19,12 @@
 //! files through it), `/dev`, `/sys` and file systems mounted in folders. Where the machine allows less, a log
 //! line at start says so; how a job ends is the same everywhere: nobody of it is left.
 //!
-//! Not enforced: CPU, memory, GPU and disk limits, access control lists, pools, the image. They are kept and shown.
+//! `memory_limit` is enforced where a task gives one, by looking at the job's processes; tmpfs volumes are real where
+//! mounting is allowed and plain folders elsewhere. The network is the machine's: a job needs a way to the proxy,
+//! to the other jobs and to the ports it was given, and a private network has none without rights and tools that
+//! a laptop does not offer.
+//!
+//! Not enforced: CPU, GPU and disk limits, access control lists, pools, the image. They are kept and shown.
 
 mod clock;
 mod decisions;
@@ -29,6 +34,7 @@ mod fields;
 mod gang;
 mod interruption;
 mod lifecycle;
+mod memory;
 mod output;
 mod parameters;
 mod ports;

@@ -10,6 +10,8 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tractorun_sys::jobroot::Job;
 
+use super::memory::{MemoryUsage, MemoryWatch};
+
 /// Longest single wait: the kernel counts milliseconds in 31 bits.
 const LONGEST_WAIT: Duration = Duration::from_hours(1);
 
@@ -20,6 +22,8 @@ pub(super) enum Collected {
     Ended,
     /// It was still there at its deadline and was killed.
     TimeIsUp,
+    /// It used more memory than it may and was killed.
+    OutOfMemory(MemoryUsage),
 }
 
 /// What takes bytes.
@@ -58,29 +62,42 @@ impl<'a> Stream<'a> {
     }
 }
 
-/// Reads the job's outputs until the job has ended. One that is still there at the deadline is killed.
+/// Reads the job's outputs until the job has ended. One that is still there at the deadline, or uses too much
+/// memory, is killed.
 pub(super) fn collect_all(
     job: &Job,
     streams: &mut [Stream<'_>],
     deadline: Option<Instant>,
+    memory: Option<MemoryWatch>,
 ) -> io::Result<Collected> {
     for stream in &mut *streams {
         fcntl(&stream.reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     }
-    let collected = collect(job, streams, deadline)?;
-    if collected == Collected::TimeIsUp {
+    let collected = collect(job, streams, deadline, memory)?;
+    if collected != Collected::Ended {
         job.killer().kill();
-        collect(job, streams, None)?;
+        collect(job, streams, None, None)?;
     }
     Ok(collected)
 }
 
-/// Reads the job's outputs until the job has ended or the deadline has come.
-fn collect(job: &Job, streams: &mut [Stream<'_>], deadline: Option<Instant>) -> io::Result<Collected> {
+/// Reads the job's outputs until the job has ended, the deadline has come, or too much memory is in use.
+fn collect(
+    job: &Job,
+    streams: &mut [Stream<'_>],
+    deadline: Option<Instant>,
+    mut memory: Option<MemoryWatch>,
+) -> io::Result<Collected> {
     loop {
-        let timeout = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+        if let Some(usage) = memory.as_mut().and_then(MemoryWatch::too_much) {
+            return Ok(Collected::OutOfMemory(usage));
+        }
+        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Ok(Collected::TimeIsUp);
+        }
+        let next = [deadline, memory.as_ref().map(MemoryWatch::next)].into_iter().flatten().min();
+        let timeout = match next.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
             None => PollTimeout::NONE,
-            Some(Duration::ZERO) => return Ok(Collected::TimeIsUp),
             // Rounded up, so that the last millisecond is not spent in a busy loop.
             Some(left) => PollTimeout::try_from(left.min(LONGEST_WAIT) + Duration::from_millis(1))
                 .unwrap_or(PollTimeout::MAX),

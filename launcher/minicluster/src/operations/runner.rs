@@ -3,7 +3,9 @@
 //! The thread makes the sandbox, has the job started, reads its stderr, and waits for the end of everybody in
 //! it. Others reach it through [`JobControl`] only.
 
-use std::path::PathBuf;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -15,6 +17,7 @@ use tractorun_sys::jobroot::{Isolation, JobEnd, Killer, Output};
 
 use super::environment::{self, JobIdentity};
 use super::errors;
+use super::memory::MemoryWatch;
 use super::output::{Collected, Stream, collect_all};
 use super::ports;
 use super::slots::{SandboxFile, Slot, Slots};
@@ -22,7 +25,7 @@ use super::spawner::{Outputs, Spawner, Start, bash};
 use super::spec::OperationSpec;
 use super::statistics::{Statistics, Written};
 use super::stderr::Stderr;
-use super::task_spec::Stdout;
+use super::task_spec::{Stdout, is_below};
 use crate::error::YtError;
 
 /// Everything that a job needs.
@@ -139,9 +142,22 @@ fn try_run(plan: JobPlan, written: &mut Written, on_running: impl FnOnce(Place))
         return Ok(Outcome::Aborted);
     }
     let slot = plan.slots.take().map_err(|error| failed("Cannot make the job's sandbox", &error))?;
-    for file in plan.files.iter() {
-        let what = format!("Cannot put file {:?} into the sandbox", file.name.display());
-        slot.add(file).map_err(|error| failed(&what, &error))?;
+    for tmpfs in &task.tmpfs {
+        fs::create_dir_all(slot.sandbox().join(&tmpfs.path))
+            .map_err(|error| failed("Cannot make the folder of a tmpfs volume", &error))?;
+    }
+    let put = |file: &SandboxFile, sandbox: &Path| {
+        let what = |error| format!("Cannot put file {:?} into the sandbox: {error}", file.name.display());
+        file.add_to(sandbox).map_err(|error| io::Error::new(error.kind(), what(error)))
+    };
+    // What belongs into memory can be put there only when that is mounted.
+    let (later, now): (Vec<_>, Vec<_>) = plan
+        .files
+        .iter()
+        .cloned()
+        .partition(|file| task.tmpfs.iter().any(|tmpfs| is_below(&file.name, &tmpfs.path)));
+    for file in &now {
+        put(file, &slot.sandbox()).map_err(|error| YtError::generic(error.to_string()))?;
     }
     let (lease, holders) = ports::reserve(task.port_count)
         .map_err(|error| failed("Cannot find free ports for the job", &error))?;
@@ -163,32 +179,49 @@ fn try_run(plan: JobPlan, written: &mut Written, on_running: impl FnOnce(Place))
     let outputs = Outputs { stdout, stderr, statistics };
     let mut command = bash(&slot, &task.command, environment, outputs, plan.isolation);
     command.interruption = task.interruption;
+    command.tmpfs.clone_from(&task.tmpfs);
     let started = Instant::now();
-    let start = Start { command, before: Box::new(move || drop(holders)) };
+    let before = move |sandbox: &Path| {
+        later.iter().try_for_each(|file| put(file, sandbox))?;
+        drop(holders);
+        Ok(())
+    };
+    let start = Start { command, before: Box::new(before) };
     let job = plan.spawner.start(start).map_err(|error| failed("Cannot start the job", &error))?;
     // While this thread lives, so does the job; the spawner must not live on because of it.
     drop(plan.spawner);
     plan.control.started(job.killer());
-    on_running(place);
 
     let deadline = task.job_time_limit.and_then(|limit| started.checked_add(limit));
     let mut streams = [
         Stream::new(stderr_reader, |bytes| plan.stderr.append(bytes)),
         Stream::new(statistics_reader, |bytes| written.append(bytes)),
     ];
-    let collected = collect_all(&job, &mut streams, deadline);
+    let memory = task.memory_limit.map(|limit| {
+        let volumes = task.tmpfs.iter().map(|tmpfs| place.sandbox.join(&tmpfs.path));
+        MemoryWatch::new(&job, limit, volumes)
+    });
+    on_running(place);
+    let collected = collect_all(&job, &mut streams, deadline, memory);
     if collected.is_err() {
         // Nobody looks after it any more.
         job.killer().kill();
     }
     let end = job.wait().map_err(|error| failed("Cannot wait for the job", &error))?;
-    let late =
-        collected.map_err(|error| failed("Cannot read the job's outputs", &error))? == Collected::TimeIsUp;
+    let collected = collected.map_err(|error| failed("Cannot read the job's outputs", &error))?;
     drop((slot, lease));
-    Ok(match end {
-        _ if late => {
-            Outcome::Failed(errors::job_time_limit_exceeded(task.job_time_limit.unwrap_or_default()))
+    match collected {
+        Collected::Ended => {}
+        Collected::TimeIsUp => {
+            let limit = task.job_time_limit.unwrap_or_default();
+            return Ok(Outcome::Failed(errors::job_time_limit_exceeded(limit)));
         }
+        Collected::OutOfMemory(usage) => {
+            let limit = task.memory_limit.unwrap_or_default();
+            return Ok(Outcome::Failed(errors::memory_limit_exceeded(usage, limit)));
+        }
+    }
+    Ok(match end {
         JobEnd::Ended(ExitReason::Code(0)) => Outcome::Completed,
         JobEnd::Ended(ExitReason::Code(code))
             if task.restart_exit_code == Some(code) && plan.control.was_interrupted() =>

@@ -82,19 +82,21 @@ impl Slot {
     pub(super) fn scratch(&self) -> PathBuf {
         self.path.join("root")
     }
+}
 
-    /// Puts a file into the sandbox.
-    pub(super) fn add(&self, file: &SandboxFile) -> io::Result<()> {
-        let target = self.sandbox().join(&file.name);
+impl SandboxFile {
+    /// Puts the file into a sandbox.
+    pub(super) fn add_to(&self, sandbox: &Path) -> io::Result<()> {
+        let target = sandbox.join(&self.name);
         if let Some(parent) = target.parent() {
             fs::create_dir_all(parent)?;
         }
-        file.artifact.content.write_to(&target)?;
-        let readable = match file.access {
+        self.artifact.content.write_to(&target)?;
+        let readable = match self.access {
             FileAccess::ReadOnly => 0o444,
             FileAccess::Writable => 0o644,
         };
-        let executable = if file.artifact.executable { 0o111 } else { 0 };
+        let executable = if self.artifact.executable { 0o111 } else { 0 };
         fs::set_permissions(&target, fs::Permissions::from_mode(readable | executable))
     }
 }

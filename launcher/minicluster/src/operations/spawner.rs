@@ -5,6 +5,7 @@
 //! few milliseconds.
 
 use std::ffi::OsString;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -19,10 +20,14 @@ use tractorun_sys::jobroot::{self, Isolation, Job, JobCommand, JobEnd, JobError,
 use super::OperationsError;
 use super::slots::{Slot, Slots};
 
+/// Makes the sandbox ready.
+pub(super) type BeforeStart = Box<dyn FnOnce(&Path) -> io::Result<()> + Send>;
+
 /// A job to start, and what to do just before its command runs.
 pub(super) struct Start {
     pub(super) command: JobCommand,
-    pub(super) before: Box<dyn FnOnce() + Send>,
+    /// Gets the sandbox as the job will see it.
+    pub(super) before: BeforeStart,
 }
 
 /// Starts jobs. Dropping it ends every job that is left.
@@ -41,7 +46,7 @@ pub(super) enum StartError {
 }
 
 impl Spawner {
-    pub(super) fn new() -> std::io::Result<Self> {
+    pub(super) fn new() -> io::Result<Self> {
         let (requests, inbox) = mpsc::channel::<(Start, mpsc::Sender<Result<Job, JobError>>)>();
         thread::Builder::new().name("job-spawner".to_owned()).spawn(move || {
             while let Ok((start, answer)) = inbox.recv() {
@@ -83,7 +88,7 @@ impl Spawner {
         let outputs = Outputs { stdout: Output::Discarded, stderr, statistics };
         let command = bash(&slot, "exit 0", Vec::new(), outputs, isolation);
         let job =
-            self.start(Start { command, before: Box::new(|| {}) }).map_err(|error| error.to_string())?;
+            self.start(Start { command, before: Box::new(|_| Ok(())) }).map_err(|error| error.to_string())?;
         match job.wait() {
             Ok(JobEnd::Ended(ExitReason::Code(0))) => Ok(()),
             Ok(other) => Err(format!("a trial job ended with {other:?}")),
@@ -120,6 +125,7 @@ pub(super) fn bash(
         stderr: outputs.stderr,
         statistics: outputs.statistics,
         interruption: None,
+        tmpfs: Vec::new(),
         isolation,
     }
 }
@@ -138,6 +144,7 @@ fn announce(isolation: Isolation, reasons: &[String]) {
         }
         Isolation::Session => "as plain processes in sessions of their own".to_owned(),
     };
+    tracing::info!("memory limits of jobs are kept by looking at their processes, not by control groups");
     match isolation {
         Isolation::PrivateRoot(_) => tracing::info!("jobs run {how}"),
         Isolation::PrivateProcesses(_) | Isolation::Session => {

@@ -1,7 +1,7 @@
 //! The spec of a vanilla operation in its checked form.
 //!
 //! Three kinds of fields: those that have their effect here; those that are kept and shown but change nothing on
-//! one machine (pools, limits of CPU, memory and GPUs, the image, hints); and those whose effect a job or a user
+//! one machine (pools, limits of CPU and GPUs, the image, hints); and those whose effect a job or a user
 //! would miss, which are refused. Fields that YT does not know go to `unrecognized_spec`, as on a cluster.
 
 use std::fmt;

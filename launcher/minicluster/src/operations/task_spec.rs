@@ -5,7 +5,7 @@ use std::path::{Component, Path};
 use std::time::Duration;
 
 use tractorun_sys::Signal;
-use tractorun_sys::jobroot::{Interruption, Receivers};
+use tractorun_sys::jobroot::{Interruption, Receivers, Tmpfs};
 use ytsaurus_yson::YsonValue;
 
 use super::fields::Fields;
@@ -17,12 +17,13 @@ use crate::value::{self, YsonMap};
 const MAX_JOBS: i64 = 10_000;
 const MAX_PORTS: i64 = 1_000;
 const DEFAULT_MAX_STDERR_BYTES: u64 = 5 << 20;
+const DEFAULT_MEMORY_LIMIT: u64 = 512 << 20;
 const DEFAULT_MAX_STATISTICS: u64 = 128;
 const MAX_STATISTICS: i64 = 1024;
 const MAX_STDERR_BYTES: i64 = 1 << 30;
 
 /// Kept and shown, without another effect.
-const ACCEPTED_IN_TASK: [&str; 19] = [
+const ACCEPTED_IN_TASK: [&str; 18] = [
     "check_input_fully_consumed",
     "cpu_limit",
     "cuda_toolkit_version",
@@ -34,7 +35,6 @@ const ACCEPTED_IN_TASK: [&str; 19] = [
     "gpu_limit",
     "input_format",
     "make_rootfs_writable",
-    "memory_limit",
     "memory_reserve_factor",
     "monitoring",
     "output_format",
@@ -45,7 +45,7 @@ const ACCEPTED_IN_TASK: [&str; 19] = [
 ];
 
 /// Would change what a job finds or what becomes of it.
-const REFUSED_IN_TASK: [&str; 12] = [
+const REFUSED_IN_TASK: [&str; 9] = [
     "collective_options",
     "enable_rpc_proxy_in_job_proxy",
     "layer_paths",
@@ -54,9 +54,6 @@ const REFUSED_IN_TASK: [&str; 12] = [
     "profilers",
     "sidecars",
     "system_layer_path",
-    "tmpfs_path",
-    "tmpfs_size",
-    "tmpfs_volumes",
     "use_yamr_descriptors",
 ];
 
@@ -94,6 +91,9 @@ pub(super) struct TaskSpec {
     pub(super) on_job_restart: OnJobRestart,
     /// How many names of custom statistics a job may use.
     pub(super) max_statistics: usize,
+    /// Heeded only where it is given: the default of a cluster is the cluster's own.
+    pub(super) memory_limit: Option<u64>,
+    pub(super) tmpfs: Vec<Tmpfs>,
     pub(super) gang: Option<GangOptions>,
     /// `None`: such a job cannot be interrupted, only aborted.
     pub(super) interruption: Option<Interruption>,
@@ -143,6 +143,7 @@ impl TaskSpec {
             fields.integer("job_count", 1, MAX_JOBS)?.ok_or_else(|| fields.error("job_count", "missing"))?;
         let port_count = fields.integer("port_count", 0, MAX_PORTS)?.unwrap_or(0);
         let max_stderr_bytes = fields.integer("max_stderr_size", 0, MAX_STDERR_BYTES)?;
+        let memory_limit = fields.integer("memory_limit", 1, i64::MAX)?;
         let max_statistics = fields.integer("custom_statistics_count_limit", 1, MAX_STATISTICS)?;
         let mut files = Vec::new();
         for file in fields.list("file_paths")? {
@@ -174,6 +175,8 @@ impl TaskSpec {
             on_job_restart,
             max_statistics: usize::try_from(max_statistics.unwrap_or(DEFAULT_MAX_STATISTICS))
                 .unwrap_or(usize::MAX),
+            memory_limit,
+            tmpfs: tmpfs(&mut fields, memory_limit.unwrap_or(DEFAULT_MEMORY_LIMIT))?,
             gang: gang_options(&mut fields, name, job_count)?,
             interruption: interruption(&mut fields)?,
             restart_exit_code: fields
@@ -192,6 +195,50 @@ fn gang_options(fields: &mut Fields<'_>, task: &str, job_count: u32) -> Result<O
         i64::from(job_count),
     )?;
     Ok(Some(GangOptions { size: size.and_then(|size| u32::try_from(size).ok()).unwrap_or(job_count) }))
+}
+
+/// `tmpfs_volumes`, or the only one as `tmpfs_path` and `tmpfs_size`, which is as large as the job's memory by
+/// default.
+fn tmpfs(fields: &mut Fields<'_>, memory_limit: u64) -> Result<Vec<Tmpfs>, YtError> {
+    let mut volumes = Vec::new();
+    let size = fields.integer("tmpfs_size", 1, i64::MAX)?;
+    if let Some(path) = fields.string("tmpfs_path")? {
+        volumes.push(("tmpfs_path", path.to_owned(), size.unwrap_or(memory_limit)));
+    } else if size.is_some() {
+        return Err(fields.error("tmpfs_size", "tmpfs_path is missing"));
+    }
+    for volume in fields.list("tmpfs_volumes")? {
+        let wrong = || fields.error("tmpfs_volumes", "a list of maps with `path` and `size` is expected");
+        let map = value::as_map(volume).ok_or_else(wrong)?;
+        let path = map.get(b"path".as_slice()).and_then(YsonValue::as_str).ok_or_else(wrong)?;
+        let size = map.get(b"size".as_slice()).and_then(value::as_i64).filter(|size| *size > 0);
+        let size = size.and_then(|size| u64::try_from(size).ok()).ok_or_else(wrong)?;
+        volumes.push(("tmpfs_volumes", path.to_owned(), size));
+    }
+    let mut checked: Vec<Tmpfs> = Vec::new();
+    for (field, path, bytes) in volumes {
+        let plain = |component| matches!(component, Component::Normal(_) | Component::CurDir);
+        if path.is_empty() || path.contains('\0') || !Path::new(&path).components().all(plain) {
+            return Err(fields.error(field, format_args!("{path:?} must be a relative path in the sandbox")));
+        }
+        let known = checked
+            .iter()
+            .find(|known| is_below(Path::new(&path), &known.path) || is_below(&known.path, Path::new(&path)));
+        if let Some(known) = known {
+            let other = known.path.display();
+            return Err(fields.error(field, format_args!("{path:?} and \"{other}\" are in each other")));
+        }
+        checked.push(Tmpfs { path: path.into(), bytes });
+    }
+    Ok(checked)
+}
+
+/// Whether a path is in a folder, or is it; both relative to the same one.
+pub(super) fn is_below(path: &Path, folder: &Path) -> bool {
+    let plain = |path: &Path| -> std::path::PathBuf {
+        path.components().filter(|part| *part != Component::CurDir).collect()
+    };
+    plain(path).starts_with(plain(folder))
 }
 
 fn interruption(fields: &mut Fields<'_>) -> Result<Option<Interruption>, YtError> {

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::{Interruption, Isolation, JobCommand, UserNamespace};
+use super::{Interruption, Isolation, JobCommand, Tmpfs, UserNamespace};
 
 /// Where the job's folder is in its private root.
 pub(super) const SLOT: &str = "/slot";
@@ -31,7 +31,14 @@ pub(super) struct Plan {
     /// What is written to `/proc/self/uid_map` and `gid_map`.
     pub(super) uid_map: CString,
     pub(super) gid_map: CString,
+    pub(super) tmpfs: Vec<TmpfsPlan>,
     pub(super) root: Option<RootPlan>,
+}
+
+/// Memory to mount: where, before the root is changed, and with which options.
+pub(super) struct TmpfsPlan {
+    pub(super) target: CString,
+    pub(super) options: CString,
 }
 
 /// A private root.
@@ -117,9 +124,30 @@ impl Plan {
             argv,
             envp,
             working_directory: text(command.isolation.sandbox_path(&command.sandbox))?,
+            tmpfs: command
+                .tmpfs
+                .iter()
+                .map(|tmpfs| TmpfsPlan::new(command, tmpfs))
+                .collect::<io::Result<_>>()?,
             uid_map: text(format!("{user} {user} 1"))?,
             gid_map: text(format!("{group} {group} 1"))?,
             root,
+        })
+    }
+}
+
+impl TmpfsPlan {
+    fn new(command: &JobCommand, tmpfs: &Tmpfs) -> io::Result<Self> {
+        let sandbox = match command.isolation {
+            Isolation::PrivateRoot(_) => {
+                let sandbox = command.isolation.sandbox_path(&command.sandbox);
+                command.scratch.join("root").join(sandbox.strip_prefix("/").unwrap_or(&sandbox))
+            }
+            Isolation::PrivateProcesses(_) | Isolation::Session => command.sandbox.clone(),
+        };
+        Ok(Self {
+            target: text(sandbox.join(&tmpfs.path))?,
+            options: text(format!("size={},mode=0755", tmpfs.bytes))?,
         })
     }
 }

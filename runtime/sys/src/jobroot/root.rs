@@ -5,7 +5,7 @@
 //! user's overlay is refused, because another file system is mounted inside that folder, the folder is shared.
 
 use super::guard::{Failure, errno};
-use super::plan::{BindKind, Entry, Plan, RootPlan};
+use super::plan::{BindKind, Entry, Plan, RootPlan, TmpfsPlan};
 use super::{Isolation, JobStep, UserNamespace};
 
 use std::ffi::CStr;
@@ -25,12 +25,15 @@ pub(super) fn enter(plan: &Plan) -> Result<(), Failure> {
     mount(None, c"/", None, libc::MS_REC | libc::MS_PRIVATE, None)
         .map_err(|errno| (JobStep::PrivateMounts, errno))?;
     match &plan.root {
-        None => mount_proc(c"/proc"),
-        Some(root) => enter_root(root),
+        None => {
+            mount_memory(&plan.tmpfs)?;
+            mount_proc(c"/proc")
+        }
+        Some(root) => enter_root(root, &plan.tmpfs),
     }
 }
 
-fn enter_root(plan: &RootPlan) -> Result<(), Failure> {
+fn enter_root(plan: &RootPlan, memory: &[TmpfsPlan]) -> Result<(), Failure> {
     let at_scratch = |errno| (JobStep::Scratch, errno);
     let flags = libc::MS_NOSUID;
     mount(Some(c"tmpfs"), &plan.scratch, Some(c"tmpfs"), flags, Some(c"mode=0755")).map_err(at_scratch)?;
@@ -45,9 +48,20 @@ fn enter_root(plan: &RootPlan) -> Result<(), Failure> {
     make_folder(&plan.slot_target, 0o755).map_err(|errno| (JobStep::Slot, errno))?;
     mount(Some(&plan.slot_source), &plan.slot_target, None, libc::MS_BIND, None)
         .map_err(|errno| (JobStep::Slot, errno))?;
+    mount_memory(memory)?;
     make_folder(&plan.proc_target, 0o555).map_err(|errno| (JobStep::Proc, errno))?;
     mount_proc(&plan.proc_target)?;
     pivot(&plan.root).map_err(|errno| (JobStep::Pivot, errno))
+}
+
+/// Mounts memory in the sandbox.
+fn mount_memory(memory: &[TmpfsPlan]) -> Result<(), Failure> {
+    for TmpfsPlan { target, options } in memory {
+        let flags = libc::MS_NOSUID | libc::MS_NODEV;
+        mount(Some(c"tmpfs"), target, Some(c"tmpfs"), flags, Some(options))
+            .map_err(|errno| (JobStep::Tmpfs, errno))?;
+    }
+    Ok(())
 }
 
 /// Puts one entry of `/` into the new root.

@@ -34,6 +34,7 @@ impl Folder {
             stderr: writer,
             statistics: File::options().write(true).open("/dev/null").unwrap().into(),
             interruption: None,
+            tmpfs: Vec::new(),
             isolation,
         };
         (command, File::from(reader))
@@ -41,7 +42,7 @@ impl Folder {
 
     fn run(&self, isolation: Isolation, script: &str) -> (JobEnd, String) {
         let (command, mut output) = self.command(isolation, script);
-        let job = start(command, || {}).unwrap();
+        let job = start(command, |_| Ok(())).unwrap();
         let mut text = String::new();
         output.read_to_string(&mut text).unwrap();
         (job.wait().unwrap(), text)
@@ -53,7 +54,7 @@ fn working() -> Vec<Isolation> {
     let works = |isolation: &Isolation| {
         let folder = Folder::new();
         let (command, _output) = folder.command(*isolation, "exit 0");
-        start(command, || {}).is_ok_and(|job| job.wait().is_ok())
+        start(command, |_| Ok(())).is_ok_and(|job| job.wait().is_ok())
     };
     Isolation::candidates().into_iter().filter(works).collect()
 }
@@ -134,7 +135,7 @@ fn kill_ends_everybody() {
         let mark = format!("{}.6{}", 86_400, std::process::id());
         let script = format!("(setsid sleep {mark} &) ; echo ready; exec sleep {mark}");
         let (command, mut output) = folder.command(isolation, &script);
-        let job = start(command, || {}).unwrap();
+        let job = start(command, |_| Ok(())).unwrap();
         output.read_exact(&mut [0; 6]).unwrap();
         let killer = job.killer();
         killer.kill();
@@ -175,7 +176,7 @@ fn a_program_that_cannot_be_executed_is_an_error_and_no_exit_code() {
         let folder = Folder::new();
         let (mut command, _output) = folder.command(isolation, "");
         command.program = "/nonexistent/bash".into();
-        let error = start(command, || {}).unwrap_err();
+        let error = start(command, |_| Ok(())).unwrap_err();
         assert_eq!(error.step, JobStep::Exec);
         assert_eq!(
             error.to_string(),
@@ -190,7 +191,7 @@ fn a_missing_sandbox_names_its_step() {
         let folder = Folder::new();
         fs::remove_dir(folder.slot.join("sandbox")).unwrap();
         let (command, _output) = folder.command(isolation, "");
-        assert_eq!(start(command, || {}).unwrap_err().step, JobStep::Sandbox);
+        assert_eq!(start(command, |_| Ok(())).unwrap_err().step, JobStep::Sandbox);
     }
 }
 
@@ -200,9 +201,9 @@ fn before_start_comes_before_the_program() {
         let folder = Folder::new();
         let file = folder.slot.join("sandbox/written-before");
         let (command, mut output) = folder.command(isolation, "cat written-before");
-        let job = start(command, || {
-            fs::write(&file, "in time").unwrap();
-            fs::set_permissions(&file, fs::Permissions::from_mode(0o444)).unwrap();
+        let job = start(command, |_| {
+            fs::write(&file, "in time")?;
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o444))
         })
         .unwrap();
         let mut text = String::new();
@@ -228,7 +229,7 @@ fn an_interruption_reaches_everybody_or_the_program_alone() {
             if receivers == Receivers::Everybody {
                 fs::write(folder.slot.join("sandbox/everybody"), "").unwrap();
             }
-            let job = start(command, || {}).unwrap();
+            let job = start(command, |_| Ok(())).unwrap();
             while !folder.slot.join("sandbox/ready").exists() {
                 std::thread::yield_now();
             }
@@ -247,7 +248,7 @@ fn without_an_interruption_nothing_is_sent() {
         let folder = Folder::new();
         let (command, mut output) =
             folder.command(isolation, ": > ready; until [ -e go ]; do :; done; echo here");
-        let job = start(command, || {}).unwrap();
+        let job = start(command, |_| Ok(())).unwrap();
         while !folder.slot.join("sandbox/ready").exists() {
             std::thread::yield_now();
         }
@@ -266,12 +267,44 @@ fn descriptor_5_leads_to_the_statistics() {
         let (mut command, mut output) = folder.command(isolation, "echo number >&5; echo text >&2");
         let (mut reader, writer) = pipe2(OFlag::O_CLOEXEC).map(|(r, w)| (File::from(r), w)).unwrap();
         command.statistics = writer;
-        let job = start(command, || {}).unwrap();
+        let job = start(command, |_| Ok(())).unwrap();
         let (mut statistics, mut text) = (String::new(), String::new());
         output.read_to_string(&mut text).unwrap();
         reader.read_to_string(&mut statistics).unwrap();
         assert_eq!(statistics, "number\n");
         assert_eq!(text, "text\n");
         job.wait().unwrap();
+    }
+}
+
+#[test]
+fn memory_in_the_sandbox_is_private_limited_and_filled_before_the_start() {
+    for isolation in working().into_iter().filter(|isolation| *isolation != Isolation::Session) {
+        let folder = Folder::new();
+        let inside = folder.slot.join("sandbox/memory");
+        fs::create_dir(&inside).unwrap();
+        let (mut command, mut output) = folder.command(
+            isolation,
+            "cat memory/file; stat -f -c %T memory; head -c 2000000 /dev/zero > memory/large || echo full; wc -c < memory/large",
+        );
+        command.tmpfs = vec![Tmpfs { path: "memory".into(), bytes: 1 << 20 }];
+        let job = start(command, |sandbox| fs::write(sandbox.join("memory/file"), "given\n")).unwrap();
+        let mut text = String::new();
+        output.read_to_string(&mut text).unwrap();
+        job.wait().unwrap();
+        let lines: Vec<_> = text.lines().filter(|line| !line.contains("No space left")).collect();
+        assert_eq!(lines[..3], ["given", "tmpfs", "full"], "{text}");
+        assert!(lines[3].parse::<u64>().unwrap() <= 1 << 20);
+        assert_eq!(fs::read_dir(&inside).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn a_caller_that_cannot_make_ready_gets_its_error_back() {
+    for isolation in working() {
+        let folder = Folder::new();
+        let (command, _output) = folder.command(isolation, "");
+        let error = start(command, |_| Err(io::Error::other("no file"))).unwrap_err();
+        assert_eq!(error.to_string(), "cannot make the job's sandbox ready: no file");
     }
 }

@@ -4,6 +4,7 @@ mod commands;
 mod ends;
 mod gang;
 mod interruption;
+mod memory;
 mod sandbox;
 mod spec;
 mod statistics;

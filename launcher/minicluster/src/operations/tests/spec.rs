@@ -44,8 +44,16 @@ async fn errors_name_the_field() {
             "/tasks/t/custom_statistics_count_limit: expected 1 to 1024, got 1025",
         ),
         (
-            "{tasks={t={command=x;job_count=1;tmpfs_path=\".\"}}}",
-            "/tasks/t/tmpfs_path: not supported by this server",
+            "{tasks={t={command=x;job_count=1;tmpfs_path=\"../up\"}}}",
+            "/tasks/t/tmpfs_path: \"../up\" must be a relative path in the sandbox",
+        ),
+        (
+            "{tasks={t={command=x;job_count=1;tmpfs_path=\".\";tmpfs_volumes=[{path=a;size=1}]}}}",
+            "/tasks/t/tmpfs_volumes: \"a\" and \".\" are in each other",
+        ),
+        (
+            "{tasks={t={command=x;job_count=1;tmpfs_volumes=[{path=a}]}}}",
+            "/tasks/t/tmpfs_volumes: a list of maps with `path` and `size` is expected",
         ),
         (
             "{tasks={t={command=x;job_count=1}};stderr_table_path=\"//t\"}",
