@@ -1,6 +1,6 @@
 //! What the launcher and `tractorun-init` agree on, and nothing else.
 //!
-//! Everything here is a stable contract: the [`job_spec`] that travels as a file, the [`env`] names read and
+//! Everything here is a stable contract: the [`job_spec`] that travels as a file, the [`mod@env`] names read and
 //! set, the [`cypress`] paths, the [`exit`] codes, and the [`failure`] record that a run leaves behind. The
 //! crate does no IO and knows of no other crate of the project.
 

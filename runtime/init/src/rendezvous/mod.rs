@@ -6,9 +6,9 @@
 //!                  ^------- refused, lost, unreachable ---------'
 //! ```
 //!
-//! Cypress is the notice board only: a constant number of requests per node ([`board`]). All else goes over
+//! Cypress is the notice board only: a constant number of requests per node (`board`). All else goes over
 //! the control channel. Who is there and how they call rank 0 is decided by plain functions
-//! ([`gathering`]). Both sides give up at the rendezvous deadline, and say who is missing or what was tried.
+//! (`gathering`). Both sides give up at the rendezvous deadline, and say who is missing or what was tried.
 
 pub(crate) mod address;
 pub(crate) mod board;
