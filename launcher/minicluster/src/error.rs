@@ -30,6 +30,7 @@ pub mod code {
     pub const RESOLVE_ERROR: i32 = 500;
     pub const ALREADY_EXISTS: i32 = 501;
     pub const AUTHORIZATION_ERROR: i32 = 901;
+    pub const ACCOUNT_LIMIT_EXCEEDED: i32 = 902;
     pub const PREREQUISITE_CHECK_FAILED: i32 = 1000;
     pub const NO_SUCH_TRANSACTION: i32 = 11000;
 }

@@ -7,6 +7,7 @@
 pub mod commands;
 pub mod cypress;
 pub mod error;
+pub mod faults;
 pub mod formats;
 pub mod guid;
 mod http;
@@ -23,6 +24,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use faults::Faults;
 use operations::{Operations, OperationsConfig, OperationsError};
 pub use server::Tokens;
 use server::{Server, ServerArtifacts};
@@ -37,11 +39,18 @@ pub struct MiniclusterConfig {
     pub port: u16,
     /// Who may ask.
     pub tokens: Tokens,
+    /// The loopback port of the control endpoint, 0 for a free one; without it there is none.
+    pub control_port: Option<u16>,
 }
 
 impl Default for MiniclusterConfig {
     fn default() -> Self {
-        MiniclusterConfig { listen: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 0, tokens: Tokens::default() }
+        MiniclusterConfig {
+            listen: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            port: 0,
+            tokens: Tokens::default(),
+            control_port: None,
+        }
     }
 }
 
@@ -73,6 +82,9 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Minicluster {
     address: SocketAddr,
+    control_address: Option<SocketAddr>,
+    controlling: Option<JoinHandle<()>>,
+    server: Arc<Server>,
     stop: watch::Sender<bool>,
     serving: JoinHandle<()>,
     timer: JoinHandle<()>,
@@ -83,11 +95,14 @@ pub struct Minicluster {
 
 impl Minicluster {
     /// Starts a server. When this returns, it listens.
+    #[allow(clippy::unused_async, reason = "it starts tasks, so it must be called where they can run")]
     pub async fn start(config: MiniclusterConfig) -> Result<Minicluster, StartError> {
         let asked = SocketAddr::new(config.listen, config.port);
         let listen_error = |source| StartError::Listen { address: asked, source };
-        let listener = TcpListener::bind(asked).await.map_err(listen_error)?;
+        let listener = http::listen(asked).map_err(listen_error)?;
         let address = listener.local_addr().map_err(listen_error)?;
+        let control = config.control_port.map(listen_for_control).transpose()?;
+        let control_address = control.as_ref().and_then(|listener| listener.local_addr().ok());
         let folder_error = |source| StartError::Folder { path: std::env::temp_dir(), source };
         let folder = tempfile::Builder::new().prefix("minicluster-").tempdir().map_err(folder_error)?;
         let storage = Storage::open(folder.path().join("blobs")).map_err(folder_error)?;
@@ -102,8 +117,30 @@ impl Minicluster {
         server.set_operations(Arc::clone(&operations));
         let (stop, stopped) = watch::channel(false);
         let timer = tokio::spawn(Arc::clone(&server).keep_time());
-        let serving = tokio::spawn(http::serve(listener, server, stopped));
-        Ok(Minicluster { address, stop, serving, timer, operations, folder })
+        let controlling =
+            control.map(|listener| tokio::spawn(faults::serve(listener, Faults::new(Arc::clone(&server)))));
+        let serving = tokio::spawn(http::serve(listener, Arc::clone(&server), stopped));
+        Ok(Minicluster {
+            address,
+            control_address,
+            controlling,
+            server,
+            stop,
+            serving,
+            timer,
+            operations,
+            folder,
+        })
+    }
+
+    /// Where the control endpoint listens, if there is one.
+    pub fn control_address(&self) -> Option<SocketAddr> {
+        self.control_address
+    }
+
+    /// Faults on demand, and counters.
+    pub fn faults(&self) -> Faults {
+        Faults::new(Arc::clone(&self.server))
     }
 
     /// Where it listens.
@@ -119,9 +156,18 @@ impl Minicluster {
             tracing::warn!(%error, "the server did not end in order");
         }
         self.timer.abort();
+        if let Some(controlling) = &self.controlling {
+            controlling.abort();
+        }
         let path = self.folder.path().to_owned();
         if let Err(error) = self.folder.close() {
             tracing::warn!(path = %path.display(), %error, "could not remove the folder");
         }
     }
+}
+
+/// On loopback only, whatever the server listens on: whoever reaches it may break everything.
+fn listen_for_control(port: u16) -> Result<TcpListener, StartError> {
+    let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
+    http::listen(address).map_err(|source| StartError::Listen { address, source })
 }

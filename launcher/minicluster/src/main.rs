@@ -36,6 +36,12 @@ struct Options {
     /// Stop when standard input ends: when whoever started this is gone.
     #[arg(long)]
     exit_on_stdin_eof: bool,
+    /// Loopback port of the control endpoint, for faults on demand and counters; 0 takes a free one.
+    #[arg(long, value_name = "PORT")]
+    control_port: Option<u16>,
+    /// File that gets the control endpoint's port, as `--port-file` does.
+    #[arg(long, value_name = "FILE", requires = "control_port")]
+    control_port_file: Option<PathBuf>,
     /// How jobs are run: `process` is the only way yet.
     #[arg(long, value_name = "KIND", default_value = "process")]
     job_kind: JobKind,
@@ -116,13 +122,21 @@ async fn run(options: Options, tokens: Tokens) -> ExitCode {
         Ok(signalled) => signalled,
         Err(error) => return fail(&format!("cannot listen for signals: {error}")),
     };
-    let config = MiniclusterConfig { listen: options.listen, port: options.port, tokens };
+    let config = MiniclusterConfig {
+        listen: options.listen,
+        port: options.port,
+        tokens,
+        control_port: options.control_port,
+    };
     let minicluster = match Minicluster::start(config).await {
         Ok(minicluster) => minicluster,
         Err(error) => return fail(&error.to_string()),
     };
     let address = minicluster.address();
     let told = options.port_file.as_deref().map_or(Ok(()), |path| write_port_file(path, address.port()));
+    let control = minicluster.control_address().zip(options.control_port_file.as_deref());
+    let told =
+        told.and_then(|()| control.map_or(Ok(()), |(address, path)| write_port_file(path, address.port())));
     if let Err(error) = told {
         minicluster.shutdown().await;
         return fail(&error);

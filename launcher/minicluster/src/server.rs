@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use crate::commands::Mutations;
 use crate::cypress::{Cypress, Now, Scope, YPath};
 use crate::error::YtError;
+use crate::faults::FaultState;
 use crate::guid::Guid;
 use crate::operations::{Artifact, Artifacts, Operations};
 use crate::storage::Storage;
@@ -45,6 +46,7 @@ pub(crate) struct Server {
     operations: OnceLock<Arc<Operations>>,
     pub(crate) mutations: Mutations,
     pub(crate) tokens: Tokens,
+    pub(crate) faults: FaultState,
     pub(crate) address: SocketAddr,
     started: Instant,
     pub(crate) start_time: String,
@@ -62,6 +64,7 @@ impl Server {
             operations: OnceLock::new(),
             mutations: Mutations::default(),
             tokens,
+            faults: FaultState::default(),
             address,
             started,
             start_time: crate::cypress::time::format(now.wall_us),

@@ -8,12 +8,14 @@ use hyper::{Method, Request, Response, StatusCode};
 use ytsaurus_yson::YsonNode;
 
 use super::body::{self, Encoding};
+use super::faults::{self, Fate, Subject};
 use super::io::RequestStart;
 use super::parameters::{self, header};
 use super::response::{self, Body, Trailers};
 use crate::commands::registry::{self, ApiVersion, DataType, Descriptor};
 use crate::commands::{self, Input, Output, Source, Stream, WrittenFile, format_of};
 use crate::error::{YtError, code};
+use crate::faults::wire::WireControl;
 use crate::formats::{Format, json};
 use crate::guid::Guid;
 use crate::server::Server;
@@ -35,32 +37,72 @@ fn refuse(status: StatusCode, error: YtError) -> Refusal {
     Refusal { status, error }
 }
 
+/// What a request needs of its connection.
+#[derive(Debug, Clone)]
+pub(super) struct Link {
+    pub(super) start: RequestStart,
+    pub(super) wire: Arc<WireControl>,
+}
+
 /// Answers one request. Never fails and never leaves a body unread.
-pub(super) async fn handle(
-    server: Arc<Server>,
-    request: Request<Incoming>,
-    start: RequestStart,
-) -> Response<Body> {
+pub(super) async fn handle(server: Arc<Server>, request: Request<Incoming>, link: Link) -> Response<Body> {
     let (head, body) = request.into_parts();
+    let mut account = Account { command: OTHER, user: String::new() };
     let path = head.uri.path().to_ascii_lowercase();
     tracing::debug!(method = %head.method, path, "request");
     let command = path.strip_prefix("/api/v4/").map(|name| (ApiVersion::V4, name));
     let command = command.or_else(|| path.strip_prefix("/api/v3/").map(|name| (ApiVersion::V3, name)));
     let mut answer = match command.filter(|(_, name)| !name.is_empty()) {
         Some((version, name)) if head.method != Method::OPTIONS => {
-            match run_command(&server, version, name, &head, body, &start).await {
+            match run_command(&server, version, name, &head, body, &link, &mut account).await {
                 Ok(answer) => answer,
                 Err(refusal) => response::error(refusal.status, &refusal.error),
             }
         }
         _ => {
             body::drain(body).await;
-            start.expect();
-            route(&server, &path, &head)
+            link.start.expect();
+            account.command = route_name(&path);
+            match faults::before_route(&server, &link.wire, &path, user_agent(&head.headers)).await {
+                Ok(Fate::Run) => route(&server, &path, &head),
+                Ok(Fate::Answer(answer)) => answer,
+                Err(error) => response::error(StatusCode::BAD_REQUEST, &error),
+            }
         }
     };
     add_common_headers(answer.headers_mut(), &head.headers, &server);
-    answer
+    let user_agent = user_agent(&head.headers);
+    link.wire.account(server.faults.counters.tally(account.command, &account.user, user_agent));
+    if server.faults.is_quiet() { answer } else { faults::tell_end(answer, &link.wire) }
+}
+
+/// Under what a request is counted.
+struct Account {
+    command: &'static str,
+    user: String,
+}
+
+/// Everything that is counted together.
+const OTHER: &str = "other";
+
+fn route_name(path: &str) -> &'static str {
+    const KNOWN: [&str; 9] = [
+        "/api",
+        "/api/v3",
+        "/api/v4",
+        "/hosts",
+        "/hosts/all",
+        "/ping",
+        "/version",
+        "/service",
+        "/auth/whoami",
+    ];
+    let path = path.trim_end_matches('/');
+    KNOWN.into_iter().find(|known| *known == path).unwrap_or(OTHER)
+}
+
+fn user_agent(headers: &HeaderMap) -> &str {
+    headers.get(hyper::header::USER_AGENT).and_then(|name| name.to_str().ok()).unwrap_or_default()
 }
 
 fn add_common_headers(answer: &mut HeaderMap, request: &HeaderMap, server: &Server) {
@@ -170,21 +212,34 @@ async fn run_command(
     version: ApiVersion,
     name: &str,
     head: &http::request::Parts,
-    body: Incoming,
-    start: &RequestStart,
+    mut body: Incoming,
+    link: &Link,
+    account: &mut Account,
 ) -> Result<Response<Body>, Refusal> {
     let begun = begin(server, version, name, head);
     let (descriptor, mut request, header_format) = match begun {
         Ok(begun) => begun,
         Err(refusal) => {
             body::drain(body).await;
-            start.expect();
+            link.start.expect();
             return Err(refusal);
         }
     };
+    let newest = descriptor.name(ApiVersion::V4).or_else(|| descriptor.name(ApiVersion::V3));
+    account.command = newest.unwrap_or(OTHER);
+    account.user.clone_from(&request.user);
+    let user_agent = user_agent(&head.headers);
+    let subject = Subject { descriptor, parameters: &request.parameters, user: &request.user, user_agent };
+    if faults::before_body(server, &link.wire, &subject, &mut body).await {
+        return Ok(faults::nothing());
+    }
     let input = read_input(server, descriptor, &mut request, head, header_format, body).await;
-    start.expect();
+    link.start.expect();
     request.input = input?;
+    let subject = Subject { descriptor, parameters: &request.parameters, user: &request.user, user_agent };
+    if let Fate::Answer(answer) = faults::before_run(server, &link.wire, &subject).await? {
+        return Ok(answer);
+    }
     let output_type = descriptor.output(version);
     let from_headers =
         parameters::format_from_headers(&head.headers, "x-yt-output-format", "accept", header_format)?;

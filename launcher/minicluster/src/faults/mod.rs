@@ -1,0 +1,212 @@
+//! Faults on demand, and counters: what a test does to the cluster, and what it sees of its clients.
+//!
+//! A fault is a matcher and an effect, so that what fails is a plan and not luck. The plan lives here; requests are
+//! held against it in `http`, and `control` lets it be changed from outside the process. With no fault planned a
+//! request costs one look at an empty plan.
+
+mod control;
+mod counters;
+mod plan;
+pub(crate) mod wire;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+pub(crate) use control::serve;
+pub use counters::Count;
+use counters::Counters;
+use plan::Plan;
+pub use plan::{Effect, Fault, FaultId, GivenError, HeldLock, Matcher, PlannedFault, ResetPoint, Times};
+pub(crate) use plan::{Seen, Stage};
+
+use crate::cypress::{LockKey, LockMode, LockRequest, Scope, TransactionOptions, Waitable, YPath};
+use crate::error::YtError;
+use crate::formats::unsupported;
+use crate::guid::Guid;
+use crate::server::Server;
+use crate::value;
+
+/// How long a lock is held that nobody gave a time for: as long as a transaction can.
+const LONGEST_HOLD: Duration = Duration::from_hours(1);
+
+/// What the server keeps for this module.
+#[derive(Debug)]
+pub(crate) struct FaultState {
+    plan: Mutex<Plan>,
+    /// Whether the plan may have anything in it.
+    planned: AtomicBool,
+    pub(crate) counters: Counters,
+    away: watch::Sender<Option<Instant>>,
+}
+
+impl Default for FaultState {
+    fn default() -> Self {
+        FaultState {
+            plan: Mutex::default(),
+            planned: AtomicBool::new(false),
+            counters: Counters::default(),
+            away: watch::Sender::new(None),
+        }
+    }
+}
+
+impl FaultState {
+    fn plan(&self) -> MutexGuard<'_, Plan> {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What happens to a request.
+    pub(crate) fn strike(&self, stage: Stage, seen: &Seen<'_>) -> Vec<Effect> {
+        if self.is_quiet() { Vec::new() } else { self.plan().strike(stage, seen) }
+    }
+
+    /// Whether nothing is planned at all.
+    pub(crate) fn is_quiet(&self) -> bool {
+        !self.planned.load(Ordering::Relaxed)
+    }
+
+    /// Until when the proxy is away; changes are seen by the listener.
+    pub(crate) fn away(&self) -> watch::Receiver<Option<Instant>> {
+        self.away.subscribe()
+    }
+
+    /// Lets the proxy be away from now on.
+    pub(crate) fn go_away(&self, time: Duration) {
+        self.away.send_replace(Some(Instant::now() + time));
+    }
+}
+
+/// The faults of a running server, from Rust.
+#[derive(Debug, Clone)]
+pub struct Faults {
+    server: Arc<Server>,
+}
+
+impl Faults {
+    pub(crate) fn new(server: Arc<Server>) -> Faults {
+        Faults { server }
+    }
+
+    fn state(&self) -> &FaultState {
+        &self.server.faults
+    }
+
+    /// Plans a fault. It counts requests from now on.
+    pub fn add(&self, fault: Fault) -> FaultId {
+        let mut plan = self.state().plan();
+        let id = plan.add(fault);
+        self.state().planned.store(true, Ordering::Relaxed);
+        id
+    }
+
+    /// What is planned, with what became of it. Spent faults stay until they are removed.
+    pub fn planned(&self) -> Vec<PlannedFault> {
+        self.state().plan().all()
+    }
+
+    /// Takes a fault back.
+    pub fn remove(&self, id: FaultId) -> Option<PlannedFault> {
+        let mut plan = self.state().plan();
+        let removed = plan.remove(id);
+        self.state().planned.store(!plan.is_empty(), Ordering::Relaxed);
+        removed
+    }
+
+    /// Takes all faults back.
+    pub fn clear(&self) {
+        let mut plan = self.state().plan();
+        plan.clear();
+        self.state().planned.store(false, Ordering::Relaxed);
+    }
+
+    /// Requests and bytes by command and by caller, since the start or the last reset.
+    pub fn counters(&self) -> Vec<Count> {
+        self.state().counters.all()
+    }
+
+    /// Starts counting anew.
+    pub fn reset_counters(&self) {
+        self.state().counters.reset();
+    }
+
+    /// Resets all connections and refuses new ones for a time.
+    pub fn proxy_away(&self, time: Duration) {
+        self.state().go_away(time);
+    }
+
+    /// Lets a transaction expire now, with all that depends on it.
+    pub fn expire_transaction(&self, id: Guid) -> Result<(), YtError> {
+        self.server.expire_transaction(id)
+    }
+
+    /// Lets another transaction take a lock on a node. The lock is held until [`Faults::release_lock`], or for this
+    /// time, or for an hour.
+    pub fn hold_lock(&self, path: &str, mode: HeldLock, time: Option<Duration>) -> Result<Guid, YtError> {
+        self.server.hold_lock(path, mode, time)
+    }
+
+    /// Ends the transaction that holds a lock. One that is gone is no error.
+    pub fn release_lock(&self, transaction: Guid) -> Result<(), YtError> {
+        self.server.with_cypress(|cypress| cypress.abort_transaction(transaction))
+    }
+}
+
+/// What of a job can be asked for. `operations` has no way to do either yet.
+impl Faults {
+    /// Preempts a job: it is interrupted and, after this time, aborted; it runs again.
+    pub fn preempt_job(&self, job_id: &str, time: Duration) -> Result<(), YtError> {
+        Err(unsupported(&format!("preempting job {job_id} within {time:?}")))
+    }
+
+    /// Loses the node: all its jobs are aborted and run again. Answers with the jobs.
+    pub fn lose_node(&self) -> Result<Vec<Guid>, YtError> {
+        Err(unsupported("losing the node"))
+    }
+}
+
+impl Server {
+    pub(crate) fn expire_transaction(&self, id: Guid) -> Result<(), YtError> {
+        self.with_cypress(|cypress| {
+            cypress.check_transaction(Some(id))?;
+            cypress.abort_transaction(id)
+        })
+    }
+
+    pub(crate) fn hold_lock(
+        &self,
+        path: &str,
+        mode: HeldLock,
+        time: Option<Duration>,
+    ) -> Result<Guid, YtError> {
+        let path = YPath::parse(path)?;
+        let mode = match mode {
+            HeldLock::Exclusive => LockMode::Exclusive,
+            HeldLock::Shared => LockMode::Shared,
+            HeldLock::Snapshot => LockMode::Snapshot,
+        };
+        let title = ("title".to_owned(), value::string("lock held by a planned fault"));
+        let options = TransactionOptions {
+            timeout: Some(time.unwrap_or(LONGEST_HOLD)),
+            attributes: BTreeMap::from([title]),
+            ..TransactionOptions::default()
+        };
+        self.with_cypress(|cypress| {
+            let scope = Scope { transaction: None, user: "root" };
+            let id = cypress.start_transaction(scope, options)?;
+            let scope = Scope { transaction: Some(id), ..scope };
+            let request = LockRequest { mode, key: LockKey::None, waitable: Waitable::No };
+            match cypress.lock(&path, scope, request) {
+                Ok(_) => Ok(id),
+                Err(error) => {
+                    cypress.abort_transaction(id)?;
+                    Err(error)
+                }
+            }
+        })
+    }
+}
