@@ -3,6 +3,7 @@
 //! The client is written here from the API's description and shares no code with `tractorun-yt`, so that a fault of
 //! that crate does not hide itself.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -18,6 +19,8 @@ use crate::scratch::{MARK, Scratch, wait_for_file};
 /// A running minicluster with its data in a test's folder.
 pub struct Cluster {
     address: String,
+    /// Where faults are planned; only of one that was started for it.
+    control: Option<String>,
     token: Option<String>,
     process: Running,
     /// Its end is the minicluster's end, also when the test is killed.
@@ -36,21 +39,32 @@ pub struct Answer {
 impl Cluster {
     /// Starts one that takes any token and none.
     pub fn start(scratch: &Scratch) -> Self {
-        Self::start_with(scratch, None)
+        Self::start_with(scratch, None, &[])
+    }
+
+    /// Starts one whose faults can be planned.
+    pub fn start_with_control(scratch: &Scratch) -> Self {
+        let port_file = scratch.path("cluster/control-port");
+        let arguments = ["--control-port", "0", "--control-port-file"].map(OsString::from);
+        let arguments = [&arguments[..], &[port_file.clone().into()]].concat();
+        let mut cluster = Self::start_with(scratch, None, &arguments);
+        cluster.control = Some(format!("127.0.0.1:{}", wait_for_file(&port_file).trim()));
+        cluster
     }
 
     /// Starts one that takes this token only, of user `alice`.
     pub fn start_with_token(scratch: &Scratch, token: &str) -> Self {
-        Self::start_with(scratch, Some(token))
+        Self::start_with(scratch, Some(token), &[])
     }
 
-    fn start_with(scratch: &Scratch, token: Option<&str>) -> Self {
+    fn start_with(scratch: &Scratch, token: Option<&str>, arguments: &[OsString]) -> Self {
         let port_file = scratch.path("cluster/port");
         std::fs::create_dir_all(scratch.path("cluster")).expect("cannot make a folder");
         let mut command = Command::new(binaries::minicluster());
         command
             .args(["--port", "0", "--exit-on-stdin-eof", "--port-file"])
             .arg(&port_file)
+            .args(arguments)
             .env(MARK, scratch.mark())
             // Its temporary folder is the test's too.
             .env("TMPDIR", scratch.path("cluster"))
@@ -64,6 +78,7 @@ impl Cluster {
         let port = wait_for_file(&port_file);
         Self {
             address: format!("127.0.0.1:{}", port.trim()),
+            control: None,
             token: token.map(str::to_owned),
             process,
             lifeline,
@@ -84,6 +99,43 @@ impl Cluster {
     pub fn stop(mut self) -> Finished {
         self.lifeline = None;
         self.process.wait()
+    }
+
+    // === Faults ===
+
+    /// Plans a fault; answers with its number.
+    #[track_caller]
+    pub fn plan(&self, fault: &Value) -> u64 {
+        self.control("POST", "/faults", fault)["id"].as_u64().expect("a fault has a number")
+    }
+
+    /// How many requests a fault has struck.
+    #[track_caller]
+    pub fn struck(&self, fault: u64) -> u64 {
+        let planned = self.control("GET", "/faults", &Value::Null);
+        let mut planned = planned["faults"].as_array().expect("there is a list of faults").iter();
+        let planned = planned.find(|planned| planned["id"] == fault).expect("the fault is planned");
+        planned["struck"].as_u64().expect("a fault counts")
+    }
+
+    /// One request to the control endpoint, which must succeed.
+    #[track_caller]
+    pub fn control(&self, method: &str, path: &str, body: &Value) -> Value {
+        let answer = self.try_control(method, path, body);
+        let text = String::from_utf8_lossy(&answer.body);
+        assert_eq!(answer.status, 200, "{method} {path} {body} failed: {text}");
+        serde_json::from_str(&text).expect("the control endpoint speaks JSON")
+    }
+
+    /// The same, whatever comes of it.
+    pub fn try_control(&self, method: &str, path: &str, body: &Value) -> Answer {
+        let address = self.control.as_deref().expect("this cluster was started with a control endpoint");
+        let body = body.to_string();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        ask(address, &head, body.as_bytes())
     }
 
     // === The API ===
@@ -191,8 +243,6 @@ impl Cluster {
 
     /// One request, whatever comes of it.
     pub fn send(&self, method: &str, command: &str, parameters: &Value, body: &[u8]) -> Answer {
-        let mut stream = TcpStream::connect(&self.address).expect("the minicluster listens");
-        stream.set_read_timeout(Some(DEADLINE)).expect("a timeout can be set");
         let mut head = format!(
             "{method} /api/v4/{command} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nX-YT-Header-Format: json\r\n\
              X-YT-Output-Format: \"json\"\r\nX-YT-Parameters: {parameters}\r\nContent-Length: {}\r\n",
@@ -202,12 +252,19 @@ impl Cluster {
         if let Some(token) = &self.token {
             let _ = write!(head, "Authorization: OAuth {token}\r\n");
         }
-        stream.write_all(format!("{head}\r\n").as_bytes()).expect("the minicluster takes the request");
-        stream.write_all(body).expect("the minicluster takes the body");
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).expect("the minicluster answers");
-        parse(&answer)
+        ask(&self.address, &format!("{head}\r\n"), body)
     }
+}
+
+/// One request on a connection of its own.
+fn ask(address: &str, head: &str, body: &[u8]) -> Answer {
+    let mut stream = TcpStream::connect(address).expect("the minicluster listens");
+    stream.set_read_timeout(Some(DEADLINE)).expect("a timeout can be set");
+    stream.write_all(head.as_bytes()).expect("the minicluster takes the request");
+    stream.write_all(body).expect("the minicluster takes the body");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("the minicluster answers");
+    parse(&answer)
 }
 
 impl Answer {
