@@ -14,7 +14,7 @@ use tractorun_yt::{
 struct Bench {
     cluster: Cluster,
     client: Client,
-    _scratch: Scratch,
+    scratch: Scratch,
 }
 
 /// A cluster whose faults can be planned, and a client that does not wait long between its tries.
@@ -26,7 +26,7 @@ fn bench() -> Bench {
     config.longest_pause = Duration::from_millis(50);
     config.retry_budget = Duration::from_secs(10);
     let client = Client::new(config).expect("a client can be made");
-    Bench { cluster, client, _scratch: scratch }
+    Bench { cluster, client, scratch }
 }
 
 impl Bench {
@@ -212,6 +212,38 @@ async fn another_holds_the_lock_until_it_is_released() {
         &json!({"match": {"command": "set", "path": "//tmp/t"}, "effect": {"hold_lock": {"seconds": 60}}}),
     );
     assert_eq!(refusal(bench.client.set("//tmp/t/@note", &string("x")).await).0, 402);
+}
+
+/// A job waits for a file, so that it ends after what is done to it and not before.
+#[tokio::test]
+async fn jobs_that_are_lost_or_preempted_run_again() {
+    let bench = bench();
+    let go = bench.scratch.path("go");
+    let command = format!("while [ ! -e {} ]; do sleep 0.01; done", go.display());
+    let spec = json!({"tasks": {"task": {"job_count": 1, "command": command}}, "max_failed_job_count": 1});
+    let id = bench.client.start_operation("vanilla", &tractorun_yt::value::from_json(&spec)).await.unwrap();
+    let running = async |but: &[String]| loop {
+        let listed = bench.cluster.read("list_jobs", &json!({ "operation_id": id, "state": "running" }));
+        let job = listed["jobs"][0]["id"].as_str().map(str::to_owned);
+        if let Some(job) = job.filter(|job| !but.contains(job)) {
+            return job;
+        }
+    };
+    let first = running(&[]).await;
+    bench.cluster.control("POST", "/jobs/preempt", &json!({"job_id": first}));
+    let second = running(std::slice::from_ref(&first)).await;
+    let lost = bench.cluster.control("POST", "/nodes/lose", &Value::Null);
+    assert_eq!(lost["jobs"], json!([second]));
+    running(&[first.clone(), second.clone()]).await;
+    std::fs::write(&go, "").unwrap();
+    bench.cluster.wait_until_no_operation_runs();
+    assert_eq!(bench.cluster.the_operation()["state"], "completed");
+    let reason = |job: &str| {
+        bench.cluster.read("get_job", &json!({ "operation_id": id, "job_id": job }))["abort_reason"].clone()
+    };
+    assert_eq!((reason(&first), reason(&second)), (json!("preemption"), json!("node_offline")));
+    let gone = bench.cluster.try_control("POST", "/jobs/preempt", &json!({"job_id": first}));
+    assert_eq!(gone.status, 400);
 }
 
 #[tokio::test]

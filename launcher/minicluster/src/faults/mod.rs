@@ -26,7 +26,6 @@ pub(crate) use plan::{Seen, Stage};
 
 use crate::cypress::{LockKey, LockMode, LockRequest, Scope, TransactionOptions, Waitable, YPath};
 use crate::error::YtError;
-use crate::formats::unsupported;
 use crate::guid::Guid;
 use crate::server::Server;
 use crate::value;
@@ -156,16 +155,16 @@ impl Faults {
     }
 }
 
-/// What of a job can be asked for. `operations` has no way to do either yet.
 impl Faults {
-    /// Preempts a job: it is interrupted and, after this time, aborted; it runs again.
+    /// Preempts a job: it is interrupted if its task has a signal for that, and aborted after this time, or at once
+    /// if it has none; it runs again. Needs a tokio runtime.
     pub fn preempt_job(&self, job_id: &str, time: Duration) -> Result<(), YtError> {
-        Err(unsupported(&format!("preempting job {job_id} within {time:?}")))
+        self.server.operations()?.preempt(job_id, time)
     }
 
-    /// Loses the node: all its jobs are aborted and run again. Answers with the jobs.
+    /// Loses the node with all its jobs, which run again. Answers with the jobs.
     pub fn lose_node(&self) -> Result<Vec<Guid>, YtError> {
-        Err(unsupported("losing the node"))
+        Ok(self.server.operations()?.lose_node())
     }
 }
 
