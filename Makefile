@@ -75,10 +75,11 @@ else
 endif
 
 .PHONY: bench
-bench: ## print sizes, memory with 8 workers, seconds to the workers' exec (writes nothing)
+bench: ## print sizes, memory with 8 workers, seconds to the workers' exec, the minicluster's speed (writes nothing)
 	@scripts/need rust build
 	@$(MAKE) build >&2
 	@python3 scripts/bench.py "$(BIN_DIR)"
+	@$(CARGO) run --package tractorun-tests --locked --bin minicluster_bench -- "$(BIN_DIR)"
 
 .PHONY: soak
 soak: ## the tests again and again (ROUNDS=20), property tests with many more cases
