@@ -191,8 +191,10 @@ fn read_working_directory(environment: &Environment, sandbox: &Path, problems: &
         return sandbox.to_owned();
     };
     if !folder.is_absolute() || !folder.is_dir() {
-        problems
-            .add(env::WORKING_DIRECTORY, &format!("expected an absolute path of a folder, got {folder:?}"));
+        problems.add(
+            env::WORKING_DIRECTORY,
+            &format!("expected an absolute path of a folder, got `{}`", folder.display()),
+        );
     }
     folder.to_owned()
 }
@@ -581,7 +583,7 @@ pub(super) mod tests {
         assert_eq!(
             error.to_string(),
             "bad configuration: TRACTORUN_WORKING_DIRECTORY: expected an absolute path of a folder, got \
-             \"not/absolute\""
+             `not/absolute`"
         );
     }
 }
