@@ -17,6 +17,7 @@ use ytsaurus_yson::YsonValue;
 
 use crate::cypress::{Cypress, FileContent, Scope, YPath};
 use crate::error::YtError;
+use crate::formats::rows::EncodedRows;
 use crate::formats::{Format, yson};
 use crate::guid::Guid;
 use crate::server::Server;
@@ -46,7 +47,7 @@ pub(crate) struct Request {
 pub(crate) enum Input {
     Nothing,
     Structured(YsonValue),
-    Rows(Vec<YsonValue>),
+    Rows(EncodedRows),
     File(Box<WrittenFile>),
 }
 

@@ -10,7 +10,7 @@ use crate::commands::registry::Command;
 use crate::cypress::table::RowChunk;
 use crate::cypress::{CheckedRows, NodeType, RowRange, TableContent};
 use crate::error::YtError;
-use crate::formats::unsupported;
+use crate::formats::{Format, rows, unsupported};
 use crate::server::Server;
 use crate::value::{self, YsonMap};
 
@@ -170,13 +170,12 @@ impl Rows {
     }
 }
 
-impl Iterator for Rows {
-    type Item = YsonValue;
-
-    fn next(&mut self) -> Option<YsonValue> {
+impl Rows {
+    /// Writes the next row; `None` behind the last one.
+    pub(crate) fn write_next(&mut self, format: Format, output: &mut Vec<u8>) -> Option<Result<(), YtError>> {
         loop {
             if let Some(mark) = self.pending.pop_front() {
-                return Some(mark);
+                return Some(format.write_row(&mark, output));
             }
             let Some(index) = self.current.next() else {
                 let range = self.ranges.next()?;
@@ -185,15 +184,12 @@ impl Iterator for Rows {
             };
             while let Some((first, chunk)) = self.chunks.get(self.chunk) {
                 if let Some(row) = chunk.rows.get(index - first) {
-                    let row = match &self.columns {
-                        None => row.clone(),
-                        Some(columns) => columns
-                            .iter()
-                            .filter_map(|column| row.get_key_value(column))
-                            .map(|(name, value)| (name.clone(), value.clone()))
-                            .collect(),
+                    let Some(columns) = &self.columns else {
+                        return Some(format.write_encoded_row(row, output));
                     };
-                    return Some(value::plain(YsonNode::Map(row)));
+                    let mut row = rows::decode(row);
+                    row.retain(|name, _| columns.contains(name));
+                    return Some(format.write_row(&value::plain(YsonNode::Map(row)), output));
                 }
                 self.chunk += 1;
             }

@@ -12,6 +12,7 @@ use super::path::YPath;
 use super::table::{RowChunk, TableSchema, compare_values};
 use super::{Change, Cypress, LockKey, LockMode, Scope, escape_key};
 use crate::error::YtError;
+use crate::formats::rows::EncodedRows;
 use crate::formats::unsupported;
 use crate::guid::Guid;
 use crate::value::{self, YsonMap};
@@ -34,7 +35,7 @@ pub struct CheckedRows {
 
 impl CheckedRows {
     /// Holds rows against a schema.
-    pub fn new(rows: Vec<YsonValue>, schema: Arc<TableSchema>) -> Result<CheckedRows, YtError> {
+    pub fn new(rows: EncodedRows, schema: Arc<TableSchema>) -> Result<CheckedRows, YtError> {
         let chunk = Arc::new(RowChunk::new(schema.check_rows(rows)?));
         Ok(CheckedRows { chunk, schema })
     }
@@ -43,8 +44,7 @@ impl CheckedRows {
         if Arc::ptr_eq(&self.schema, schema) || self.schema == *schema {
             return Ok(self.chunk);
         }
-        let rows = self.chunk.rows.iter().map(|row| value::plain(ytsaurus_yson::YsonNode::Map(row.clone())));
-        Ok(CheckedRows::new(rows.collect(), Arc::clone(schema))?.chunk)
+        Ok(CheckedRows::new(self.chunk.rows.clone(), Arc::clone(schema))?.chunk)
     }
 }
 
@@ -154,8 +154,11 @@ impl Cypress {
         let table = self.table(path, scope)?;
         let chunk = rows.against(&table.schema)?;
         if append == Append::Yes {
-            let last = table.chunks.iter().rev().find_map(|chunk| chunk.rows.last());
-            table.schema.check_order(last, chunk.rows.first())?;
+            let last_chunk = table.chunks.iter().rev().find(|chunk| !chunk.rows.is_empty());
+            if let Some(last_chunk) = last_chunk.filter(|_| !table.schema.key_columns().is_empty()) {
+                let last = last_chunk.rows.decode(last_chunk.rows.len() - 1);
+                table.schema.check_order(last.as_ref(), chunk.rows.decode(0).as_ref())?;
+            }
         }
         let chunks = if chunk.rows.is_empty() { Vec::new() } else { vec![chunk] };
         if chunks.is_empty() && append == Append::Yes {
@@ -190,13 +193,11 @@ impl Cypress {
                 self.write_file(destination, scope, append, all, 0)
             }
             NodeType::Table => {
-                let mut rows = Vec::new();
+                let mut rows = EncodedRows::default();
                 for source in sources {
-                    let table = self.table(source, scope)?;
-                    let chunk_rows = table.chunks.iter().flat_map(|chunk| chunk.rows.iter());
-                    rows.extend(
-                        chunk_rows.map(|row| value::plain(ytsaurus_yson::YsonNode::Map(row.clone()))),
-                    );
+                    for chunk in self.table(source, scope)?.chunks {
+                        chunk.rows.iter().for_each(|row| rows.push_encoded(row));
+                    }
                 }
                 let schema = self.table(destination, scope)?.schema;
                 self.write_table(destination, scope, append, CheckedRows::new(rows, schema)?)
@@ -370,16 +371,18 @@ impl RowRange {
         if keys.is_empty() && (self.lower.key.is_some() || self.upper.key.is_some()) {
             return Err(YtError::generic("Cannot use key ranges with an unsorted table"));
         }
-        let rows: Vec<&YsonMap> = if self.lower.key.is_some() || self.upper.key.is_some() {
-            table.chunks.iter().flat_map(|chunk| &chunk.rows).collect()
+        let by_key = self.lower.key.is_some() || self.upper.key.is_some();
+        let rows: Vec<&[u8]> = if by_key {
+            table.chunks.iter().flat_map(|chunk| chunk.rows.iter()).collect()
         } else {
             Vec::new()
         };
+        let decode = crate::formats::rows::decode;
         if let Some(limit) = &self.lower.key {
-            start = start.max(rows.partition_point(|row| !limit.is_at_or_behind_lower(row, &keys)));
+            start = start.max(rows.partition_point(|row| !limit.is_at_or_behind_lower(&decode(row), &keys)));
         }
         if let Some(limit) = &self.upper.key {
-            end = end.min(rows.partition_point(|row| limit.is_before_upper(row, &keys)));
+            end = end.min(rows.partition_point(|row| limit.is_before_upper(&decode(row), &keys)));
         }
         Ok(start..end.max(start))
     }

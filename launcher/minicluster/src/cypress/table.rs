@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use ytsaurus_yson::{YsonNode, YsonValue};
 
 use crate::error::{YtError, code};
+use crate::formats::rows::{self, EncodedRows};
 use crate::formats::unsupported;
 use crate::value::{self, YsonMap};
 
@@ -12,29 +13,16 @@ use crate::value::{self, YsonMap};
 #[derive(Debug, Default)]
 pub struct RowChunk {
     /// The rows.
-    pub rows: Vec<YsonMap>,
+    pub rows: EncodedRows,
     /// The bytes that their values take.
     pub data_weight: u64,
 }
 
 impl RowChunk {
     /// Weighs the rows.
-    pub fn new(rows: Vec<YsonMap>) -> RowChunk {
-        let data_weight = rows.iter().flatten().map(|(_, value)| weight(value)).sum();
+    pub fn new(rows: EncodedRows) -> RowChunk {
+        let data_weight = rows.iter().flat_map(rows::entries).map(|(_, value)| rows::weight(value)).sum();
         RowChunk { rows, data_weight }
-    }
-}
-
-fn weight(value: &YsonValue) -> u64 {
-    match &value.node {
-        YsonNode::Entity => 0,
-        YsonNode::Boolean(_) => 1,
-        YsonNode::Int64(_) | YsonNode::Uint64(_) | YsonNode::Double(_) => 8,
-        YsonNode::String(text) => text.len() as u64,
-        YsonNode::List(items) => items.iter().map(weight).sum::<u64>() + 1,
-        YsonNode::Map(entries) => {
-            entries.iter().map(|(key, value)| key.len() as u64 + weight(value)).sum::<u64>() + 1
-        }
     }
 }
 
@@ -104,6 +92,10 @@ pub enum ColumnType {
     /// Only null.
     Null,
 }
+
+const MAX_NAME_BYTES: usize = 256;
+/// Rows with more columns are taken apart to be checked.
+const MAX_FAST_COLUMNS: usize = 64;
 
 /// The old name, the new name and the meaning of every simple type.
 const SIMPLE_TYPES: [(&str, &str, ColumnType); 26] = [
@@ -242,17 +234,47 @@ impl TableSchema {
     }
 
     /// Checks rows, and returns them as they are stored.
-    pub fn check_rows(&self, rows: Vec<YsonValue>) -> Result<Vec<YsonMap>, YtError> {
-        let mut checked: Vec<YsonMap> = Vec::with_capacity(rows.len());
-        for row in rows {
-            let YsonNode::Map(mut row) = row.node else {
-                return Err(YtError::generic("A row of a table must be a map"));
-            };
-            self.check_row(&mut row)?;
-            self.check_order(checked.last(), Some(&row))?;
-            checked.push(row);
+    pub fn check_rows(&self, rows: EncodedRows) -> Result<EncodedRows, YtError> {
+        if rows.iter().all(|row| self.fits_as_it_is(row)) {
+            return Ok(rows);
         }
+        let mut checked = EncodedRows::default();
+        let mut previous: Option<YsonMap> = None;
+        for row in rows.iter() {
+            let mut row = rows::decode(row);
+            self.check_row(&mut row)?;
+            self.check_order(previous.as_ref(), Some(&row))?;
+            let row = value::plain(YsonNode::Map(row));
+            checked.push(&row)?;
+            if let YsonNode::Map(row) = row.node {
+                previous = Some(row);
+            }
+        }
+        checked.shrink();
         Ok(checked)
+    }
+
+    /// Whether a row is surely right without being taken apart. Others may be right, too.
+    fn fits_as_it_is(&self, row: &[u8]) -> bool {
+        if self.columns.iter().any(|column| column.key) {
+            return false;
+        }
+        let mut required = self.columns.iter().filter(|column| column.required).count();
+        let mut names: Vec<&[u8]> = Vec::new();
+        for (name, item) in rows::entries(row) {
+            let repeated = names.len() > MAX_FAST_COLUMNS || names.contains(&name);
+            if repeated || name.is_empty() || name.len() > MAX_NAME_BYTES || name[0] == b'@' {
+                return false;
+            }
+            names.push(name);
+            match self.columns.iter().find(|column| column.name.as_bytes() == name) {
+                None if self.strict => return false,
+                None => {}
+                Some(column) if !column.column_type.surely_accepts(item) => return false,
+                Some(column) => required -= usize::from(column.required),
+            }
+        }
+        required == 0
     }
 
     /// Fails if one row may not stand behind another.
@@ -275,7 +297,7 @@ impl TableSchema {
         let violation = |what: String| YtError::new(code::SCHEMA_VIOLATION, what);
         for (name, item) in row.iter() {
             let name = String::from_utf8_lossy(name);
-            if name.is_empty() || name.len() > 256 || name.starts_with('@') {
+            if name.is_empty() || name.len() > MAX_NAME_BYTES || name.starts_with('@') {
                 return Err(violation(format!(
                     "Invalid column name {name:?}: 1 to 256 bytes, not starting with \"@\""
                 )));
@@ -424,6 +446,27 @@ impl ColumnType {
         SIMPLE_TYPES.iter().find(|(.., known)| *known == self).map_or("any", |(old, ..)| old)
     }
 
+    /// Whether an encoded value may stand in such a column as it is. That of others is found out by `accept`.
+    fn surely_accepts(self, item: &[u8]) -> bool {
+        match (self, item.first()) {
+            (ColumnType::Int(64), Some(0x02))
+            | (ColumnType::Uint(64), Some(0x06))
+            | (ColumnType::Double, Some(0x03))
+            | (ColumnType::Boolean, Some(0x04 | 0x05))
+            | (ColumnType::String, Some(0x01)) => true,
+            (ColumnType::Uint(bits), Some(0x06)) => {
+                rows::integer(item).is_some_and(|number| u128::from(number) < 1u128 << bits)
+            }
+            (ColumnType::Datetime, Some(0x06)) => {
+                rows::integer(item).is_some_and(|number| number < 49_673 * 86_400)
+            }
+            (ColumnType::Timestamp, Some(0x06)) => {
+                rows::integer(item).is_some_and(|number| number < 49_673 * DAY_US)
+            }
+            _ => false,
+        }
+    }
+
     /// Whether this value (no null) may stand in such a column. Integers of the other kind are converted.
     fn accept(self, item: &mut YsonValue) -> bool {
         match (self, &item.node) {
@@ -528,7 +571,8 @@ mod tests {
     }
 
     fn check(schema_text: &str, rows: &str) -> Result<Vec<YsonMap>, YtError> {
-        schema(schema_text)?.check_rows(yson::parse_list_fragment(rows.as_bytes()).unwrap())
+        let rows = schema(schema_text)?.check_rows(yson::encode_rows(rows.as_bytes()).unwrap())?;
+        Ok(rows.iter().map(rows::decode).collect())
     }
 
     #[test]
@@ -600,7 +644,7 @@ mod tests {
     #[test]
     fn a_weak_schema_takes_all() {
         assert!(TableSchema::default().is_weak());
-        let rows = yson::parse_list_fragment(b"{a=1};{b=[1;{c=2}]}").unwrap();
+        let rows = yson::encode_rows(b"{a=1};{b=[1;{c=2}]}").unwrap();
         assert_eq!(TableSchema::default().check_rows(rows).unwrap().len(), 2);
     }
 

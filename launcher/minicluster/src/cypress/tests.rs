@@ -88,7 +88,7 @@ impl World {
         rows: &str,
     ) -> Result<(), YtError> {
         let schema = self.cypress.table(&path(at), scope(transaction))?.schema;
-        let rows = CheckedRows::new(yson::parse_list_fragment(rows.as_bytes()).unwrap(), schema)?;
+        let rows = CheckedRows::new(yson::encode_rows(rows.as_bytes()).unwrap(), schema)?;
         self.cypress.write_table(&path(at), scope(transaction), append, rows)
     }
 
@@ -645,8 +645,8 @@ fn appends_of_two_transactions_both_land() {
     let numbers: Vec<_> = table
         .chunks
         .iter()
-        .flat_map(|chunk| &chunk.rows)
-        .map(|row| row[b"n".as_slice()].as_i64().unwrap())
+        .flat_map(|chunk| chunk.rows.iter())
+        .map(|row| crate::formats::rows::decode(row)[b"n".as_slice()].as_i64().unwrap())
         .collect();
     assert_eq!(numbers, [2, 1, 3]);
 }

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use serde_json::{Map, Number, Value};
 use ytsaurus_yson::{YsonNode, YsonValue};
 
+use super::rows::EncodedRows;
 use crate::error::YtError;
 use crate::value::{self, YsonMap};
 
@@ -25,11 +26,13 @@ pub fn parse(input: &[u8], strings: Strings) -> Result<YsonValue, YtError> {
 }
 
 /// Reads JSON documents one after another: rows of a table.
-pub fn parse_rows(input: &[u8], strings: Strings) -> Result<Vec<YsonValue>, YtError> {
-    serde_json::Deserializer::from_slice(input)
-        .into_iter::<Value>()
-        .map(|row| from_json(row.map_err(|error| parse_error(&error))?, strings))
-        .collect()
+pub fn parse_rows(input: &[u8], strings: Strings) -> Result<EncodedRows, YtError> {
+    let mut rows = EncodedRows::default();
+    for row in serde_json::Deserializer::from_slice(input).into_iter::<Value>() {
+        rows.push(&from_json(row.map_err(|error| parse_error(&error))?, strings)?)?;
+    }
+    rows.shrink();
+    Ok(rows)
 }
 
 /// Writes one JSON document on one line.

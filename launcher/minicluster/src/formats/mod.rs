@@ -2,9 +2,11 @@
 //! `skiff`, ...) are refused by name.
 
 pub mod json;
+pub mod rows;
 pub mod yson;
 
-use ytsaurus_yson::YsonValue;
+use rows::EncodedRows;
+use ytsaurus_yson::{YsonNode, YsonValue};
 
 use crate::error::YtError;
 use crate::value;
@@ -82,9 +84,9 @@ impl Format {
     }
 
     /// Reads rows.
-    pub fn parse_rows(self, input: &[u8]) -> Result<Vec<YsonValue>, YtError> {
+    pub fn parse_rows(self, input: &[u8]) -> Result<EncodedRows, YtError> {
         match self {
-            Format::YsonText | Format::YsonBinary => yson::parse_list_fragment(input),
+            Format::YsonText | Format::YsonBinary => yson::encode_rows(input),
             Format::Json(strings) => json::parse_rows(input, strings),
         }
     }
@@ -96,6 +98,16 @@ impl Format {
             Format::YsonBinary => yson::to_binary(value),
             Format::Json(strings) => json::write(value, strings),
         }
+    }
+
+    /// Appends one encoded row with the separator behind it.
+    pub fn write_encoded_row(self, row: &[u8], output: &mut Vec<u8>) -> Result<(), YtError> {
+        if self == Format::YsonBinary {
+            output.extend_from_slice(row);
+            output.push(b';');
+            return Ok(());
+        }
+        self.write_row(&value::plain(YsonNode::Map(rows::decode(row))), output)
     }
 
     /// Appends one row with the separator behind it.

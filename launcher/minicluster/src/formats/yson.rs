@@ -4,6 +4,7 @@
 
 use ytsaurus_yson::{YsonFormat, YsonNode, YsonValue};
 
+use super::rows::{self, EncodedRows};
 use crate::error::YtError;
 use crate::value::{self, YsonMap};
 
@@ -31,6 +32,30 @@ pub fn parse_list_fragment(input: &[u8]) -> Result<Vec<YsonValue>, YtError> {
         }
     }
     Ok(items)
+}
+
+/// Reads a list fragment of maps and keeps them encoded. Attributes of a row itself are passed over.
+pub fn encode_rows(input: &[u8]) -> Result<EncodedRows, YtError> {
+    let mut parser = Parser::new(input);
+    let mut rows = EncodedRows::with_capacity(input.len());
+    while parser.peek().is_some() {
+        if parser.peek() == Some(b'<') {
+            parser.position += 1;
+            parser.entries(b'>', 1)?;
+        }
+        if parser.peek() != Some(b'{') {
+            parser.node(0)?;
+            return Err(rows::not_a_map());
+        }
+        rows.push_with(|output| parser.copy_node(0, output))?;
+        match parser.peek() {
+            None => break,
+            Some(b';') => parser.position += 1,
+            Some(_) => return Err(parser.unexpected("`;` between values")),
+        }
+    }
+    rows.shrink();
+    Ok(rows)
 }
 
 /// Reads the attributes in front of a text such as `<append=%true>//tmp/t` and returns the rest of it.
@@ -89,6 +114,11 @@ impl<'a> Parser<'a> {
 
     fn skip_blanks(&mut self) {
         loop {
+            // Nearly always there is nothing to skip.
+            match self.input.get(self.position) {
+                Some(b'\t'..=b'\r' | b' ' | b'/') => {}
+                _ => return,
+            }
             let rest = &self.input[self.position..];
             let skipped = if rest.first().is_some_and(|byte| byte.is_ascii_whitespace() || *byte == 0x0b) {
                 1
@@ -159,6 +189,119 @@ impl<'a> Parser<'a> {
                 Ok(YsonNode::Uint64(self.varint()?))
             }
             _ => Ok(YsonNode::String(self.string("a value")?)),
+        }
+    }
+
+    // === from any form to the binary one, without building values ===
+
+    fn copy_value(&mut self, depth: usize, output: &mut Vec<u8>) -> Result<(), YtError> {
+        if depth > MAX_DEPTH {
+            return Err(self.error(format_args!("depth limit of {MAX_DEPTH} is exceeded")));
+        }
+        if self.peek() == Some(b'<') {
+            self.position += 1;
+            if self.peek() == Some(b'>') {
+                self.position += 1;
+            } else {
+                output.push(b'<');
+                self.copy_entries(b'>', depth + 1, output)?;
+            }
+        }
+        self.copy_node(depth, output)
+    }
+
+    fn copy_node(&mut self, depth: usize, output: &mut Vec<u8>) -> Result<(), YtError> {
+        let start = self.peek().map(|byte| (byte, self.position));
+        match start {
+            Some((b'{', _)) => {
+                self.position += 1;
+                output.push(b'{');
+                self.copy_entries(b'}', depth + 1, output)
+            }
+            Some((b'[', _)) => {
+                self.position += 1;
+                output.push(b'[');
+                self.copy_items(depth + 1, output)
+            }
+            Some((0x02 | 0x06, start)) => {
+                self.position += 1;
+                self.varint()?;
+                output.extend_from_slice(&self.input[start..self.position]);
+                Ok(())
+            }
+            Some((0x03, start)) => {
+                self.take(9)?;
+                output.extend_from_slice(&self.input[start..self.position]);
+                Ok(())
+            }
+            Some((0x04 | 0x05 | b'#', start)) => {
+                self.position += 1;
+                output.push(self.input[start]);
+                Ok(())
+            }
+            Some((b'%' | b'0'..=b'9' | b'-' | b'+', _)) => {
+                let node = self.node(depth)?;
+                output.extend_from_slice(&to_binary(&value::plain(node))?);
+                Ok(())
+            }
+            Some(_) => self.copy_string("a value", output),
+            None => Err(self.unexpected("a value")),
+        }
+    }
+
+    fn copy_string(&mut self, wanted: &str, output: &mut Vec<u8>) -> Result<(), YtError> {
+        if self.peek() == Some(0x01) {
+            let start = self.position;
+            self.position += 1;
+            let length = self.zigzag()?;
+            let length = usize::try_from(length)
+                .map_err(|_| self.error(format_args!("negative string length {length}")))?;
+            self.take(length)?;
+            output.extend_from_slice(&self.input[start..self.position]);
+        } else {
+            let text = self.string(wanted)?;
+            output.extend_from_slice(&to_binary(&value::string(text))?);
+        }
+        Ok(())
+    }
+
+    fn copy_items(&mut self, depth: usize, output: &mut Vec<u8>) -> Result<(), YtError> {
+        loop {
+            if self.peek() == Some(b']') {
+                self.position += 1;
+                output.push(b']');
+                return Ok(());
+            }
+            self.copy_value(depth, output)?;
+            match self.peek() {
+                Some(b';') => self.position += 1,
+                Some(b']') => {}
+                _ => return Err(self.unexpected("`;` or `]`")),
+            }
+            output.push(b';');
+        }
+    }
+
+    fn copy_entries(&mut self, end: u8, depth: usize, output: &mut Vec<u8>) -> Result<(), YtError> {
+        loop {
+            if self.peek() == Some(end) {
+                self.position += 1;
+                output.push(end);
+                return Ok(());
+            }
+            self.copy_string("a key", output)?;
+            if self.peek() != Some(b'=') {
+                return Err(self.unexpected("`=`"));
+            }
+            self.position += 1;
+            output.push(b'=');
+            self.copy_value(depth, output)?;
+            match self.peek() {
+                Some(b';') => self.position += 1,
+                Some(byte) if byte == end => {}
+                _ => return Err(self.unexpected("`;` or the end of the map")),
+            }
+            output.push(b';');
         }
     }
 

@@ -164,9 +164,10 @@ impl Pieces {
             Source::Rows(rows) => {
                 let mut piece = Vec::new();
                 while piece.len() < PIECE {
-                    let Some(row) = rows.next() else { break };
-                    if let Err(error) = self.format.write_row(&row, &mut piece) {
-                        return Some(Err(error));
+                    match rows.write_next(self.format, &mut piece) {
+                        None => break,
+                        Some(Ok(())) => {}
+                        Some(Err(error)) => return Some(Err(error)),
                     }
                 }
                 if piece.is_empty() { None } else { Some(Ok(Bytes::from(piece))) }
