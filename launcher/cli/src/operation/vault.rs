@@ -8,7 +8,7 @@ use tractorun_yt::{YsonValue, value};
 
 /// The operation's `secure_vault`: what the cluster shows to nobody but the jobs.
 ///
-/// `Debug` prints the keys only and there is no way to serialize it; [`Vault::expose`] is for the one request
+/// `Debug` prints the keys only and there is no way to serialize it; `expose` is for the one request
 /// that starts the operation.
 #[derive(Clone, Default, PartialEq)]
 pub struct Vault {
