@@ -25,7 +25,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use faults::Faults;
-use operations::{Operations, OperationsConfig, OperationsError};
+use operations::{JobKind, Operations, OperationsConfig, OperationsError};
 pub use server::Tokens;
 use server::{Server, ServerArtifacts};
 use storage::Storage;
@@ -41,6 +41,8 @@ pub struct MiniclusterConfig {
     pub tokens: Tokens,
     /// The loopback port of the control endpoint, 0 for a free one; without it there is none.
     pub control_port: Option<u16>,
+    /// How jobs are run.
+    pub job_kind: JobKind,
 }
 
 impl Default for MiniclusterConfig {
@@ -50,6 +52,7 @@ impl Default for MiniclusterConfig {
             port: 0,
             tokens: Tokens::default(),
             control_port: None,
+            job_kind: JobKind::default(),
         }
     }
 }
@@ -111,6 +114,7 @@ impl Minicluster {
             OperationsConfig {
                 slots: folder.path().join("slots"),
                 node_address: format!("localhost:{}", address.port()),
+                job_kind: config.job_kind,
             },
             Arc::new(ServerArtifacts::new(&server)),
         )?;

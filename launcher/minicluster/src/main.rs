@@ -12,7 +12,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tokio::sync::oneshot;
 use tracing_subscriber::filter::LevelFilter;
-use tractorun_minicluster::{Minicluster, MiniclusterConfig, Tokens};
+use tractorun_minicluster::{Minicluster, MiniclusterConfig, Tokens, operations};
 
 /// A single-machine server of the YT HTTP API, with real jobs.
 #[derive(Debug, Parser)]
@@ -42,7 +42,7 @@ struct Options {
     /// File that gets the control endpoint's port, as `--port-file` does.
     #[arg(long, value_name = "FILE", requires = "control_port")]
     control_port_file: Option<PathBuf>,
-    /// How jobs are run: `process` is the only way yet.
+    /// How jobs are run: as processes of this machine, or in containers of their task's `docker_image`, by podman.
     #[arg(long, value_name = "KIND", default_value = "process")]
     job_kind: JobKind,
 }
@@ -57,6 +57,7 @@ const MAX_DESCRIPTORS: u64 = 65_536;
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum JobKind {
     Process,
+    Container,
 }
 
 /// Not a parser of clap's, which would repeat the value in its error: it is a secret.
@@ -116,7 +117,10 @@ fn fail(message: &str) -> ExitCode {
 }
 
 async fn run(options: Options, tokens: Tokens) -> ExitCode {
-    let JobKind::Process = options.job_kind;
+    let job_kind = match options.job_kind {
+        JobKind::Process => operations::JobKind::Process,
+        JobKind::Container => operations::JobKind::Container,
+    };
     // Before anything is started, so that a signal that comes early is not lost.
     let signalled = match first_signal() {
         Ok(signalled) => signalled,
@@ -127,6 +131,7 @@ async fn run(options: Options, tokens: Tokens) -> ExitCode {
         port: options.port,
         tokens,
         control_port: options.control_port,
+        job_kind,
     };
     let minicluster = match Minicluster::start(config).await {
         Ok(minicluster) => minicluster,

@@ -14,6 +14,8 @@ const NO_SUCH_JOB: i32 = 203;
 const OPERATION_FAILED_ON_JOB_RESTART: i32 = 210;
 const MAX_FAILED_JOBS_LIMIT_EXCEEDED: i32 = 215;
 const OPERATION_FAILED_TO_PREPARE: i32 = 216;
+const DOCKER_IMAGE_PULLING_FAILED: i32 = 1132;
+const INVALID_IMAGE: i32 = 1133;
 const MEMORY_LIMIT_EXCEEDED: i32 = 1200;
 const JOB_TIME_LIMIT_EXCEEDED: i32 = 1202;
 const JOB_NOT_PREPARED: i32 = 1204;
@@ -105,6 +107,16 @@ pub(super) fn failed_on_job_restart(what: &str, job: Guid, cause: YtError) -> Yt
 
 pub(super) fn failed_to_prepare(cause: YtError) -> YtError {
     YtError::new(OPERATION_FAILED_TO_PREPARE, "Operation has failed to prepare").with_inner(cause)
+}
+
+/// The image is not to be had.
+pub(super) fn no_image(image: &str, reason: &str) -> YtError {
+    YtError::new(DOCKER_IMAGE_PULLING_FAILED, format!("Failed to pull Docker image {image:?}: {reason}"))
+}
+
+/// Jobs cannot run in the image.
+pub(super) fn bad_image(image: &str, reason: &str) -> YtError {
+    YtError::new(INVALID_IMAGE, format!("Cannot run /bin/bash in Docker image {image:?}: {reason}"))
 }
 
 pub(super) fn aborted_by_user(message: Option<&str>) -> YtError {

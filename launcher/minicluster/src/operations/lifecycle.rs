@@ -129,7 +129,10 @@ impl Operations {
         let files = spec
             .tasks
             .iter()
-            .map(|task| self.open_files(task, transaction, &user))
+            .map(|task| {
+                self.check_image(task)?;
+                self.open_files(task, transaction, &user)
+            })
             .collect::<Result<Vec<_>, _>>();
         let files = match files {
             Ok(files) => files,
@@ -147,6 +150,19 @@ impl Operations {
             operation.enter(next);
             and(operation);
         }
+    }
+
+    fn check_image(&self, task: &TaskSpec) -> Result<(), YtError> {
+        let Some((engine, image)) = self.engine.as_ref().zip(task.docker_image.as_ref()) else {
+            return Ok(());
+        };
+        if !task.tmpfs.is_empty() {
+            return Err(YtError::generic(format!(
+                "Task {:?} has tmpfs volumes, which jobs in containers cannot have on this server",
+                task.name
+            )));
+        }
+        engine.check(image)
     }
 
     fn open_files(
@@ -241,6 +257,7 @@ impl Operations {
             files: operation.files[task].clone(),
             node_address: self.node_address.clone(),
             isolation: self.isolation,
+            engine: self.engine.clone(),
             slots: self.slots.clone(),
             spawner: self.spawner.clone(),
             stderr,

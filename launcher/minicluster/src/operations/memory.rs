@@ -5,6 +5,7 @@
 //! page cache does not. Looking is not as exact as a memory control group: a job that takes and gives back memory
 //! between two looks is not seen, and one that grows quickly has more than its limit for a moment.
 
+use std::fmt::Display;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -24,11 +25,20 @@ pub(super) struct MemoryUsage {
     pub(super) tmpfs: u64,
 }
 
+/// Which processes of a job count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Counted {
+    All,
+    /// Those in another PID namespace than the server's: not the container engine's own.
+    InContainer,
+}
+
 /// The memory of one running job.
 #[derive(Debug)]
 pub(super) struct MemoryWatch {
     guard: Pid,
     limit: u64,
+    counted: Counted,
     volumes: Vec<PathBuf>,
     next: Instant,
 }
@@ -41,9 +51,14 @@ impl MemoryUsage {
 
 impl MemoryWatch {
     /// `volumes`: the mount points of its tmpfs volumes, as the job sees them.
-    pub(super) fn new(job: &Job, limit: u64, volumes: impl Iterator<Item = PathBuf>) -> Self {
+    pub(super) fn new(
+        job: &Job,
+        limit: u64,
+        counted: Counted,
+        volumes: impl Iterator<Item = PathBuf>,
+    ) -> Self {
         let volumes = volumes.map(|volume| job.root().join(volume.strip_prefix("/").unwrap_or(&volume)));
-        MemoryWatch { guard: job.guard(), limit, volumes: volumes.collect(), next: Instant::now() }
+        MemoryWatch { guard: job.guard(), limit, counted, volumes: volumes.collect(), next: Instant::now() }
     }
 
     /// When to look.
@@ -65,7 +80,12 @@ impl MemoryWatch {
     /// `None` if nothing can be seen.
     fn usage(&self) -> Option<MemoryUsage> {
         let processes = tree::descendants(self.guard).ok()?;
-        let processes: Vec<Pid> = processes.into_iter().map(|process| process.pid).collect();
+        let own = namespace("self");
+        let counts = |process: &Pid| match self.counted {
+            Counted::All => true,
+            Counted::InContainer => namespace(process).is_some_and(|other| Some(other) != own),
+        };
+        let processes: Vec<Pid> = processes.into_iter().map(|process| process.pid).filter(counts).collect();
         let tmpfs = self.volumes.iter().map(|volume| used(volume)).sum();
         let all = processes.iter().filter_map(|process| resident(*process)).sum::<u64>();
         // Resident sizes are quick to get and never too small.
@@ -77,6 +97,11 @@ impl MemoryWatch {
         };
         Some(MemoryUsage { processes, tmpfs })
     }
+}
+
+/// The PID namespace of a process.
+fn namespace(process: impl Display) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{process}/ns/pid")).ok()
 }
 
 /// All pages that a process has in memory.

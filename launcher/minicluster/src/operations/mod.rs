@@ -24,9 +24,11 @@
 //! to the other jobs and to the ports it was given, and a private network has none without rights and tools that
 //! a laptop does not offer.
 //!
-//! Not enforced: CPU, GPU and disk limits, access control lists, pools, the image. They are kept and shown.
+//! Not enforced: CPU, GPU and disk limits, access control lists, pools, and the image unless jobs are of
+//! kind `container` (see `container`). They are kept and shown.
 
 mod clock;
+mod container;
 mod decisions;
 mod environment;
 mod errors;
@@ -63,6 +65,7 @@ use crate::guid::Guid;
 use crate::storage::Content;
 use crate::value::{self, YsonMap};
 
+use container::Engine;
 use slots::Slots;
 use spawner::Spawner;
 use state::{End, Operation, Scheduling, StderrKept};
@@ -102,6 +105,18 @@ pub struct OperationsConfig {
     pub slots: PathBuf,
     /// The address that `list_jobs` shows as the node of every job, such as `localhost:9012`.
     pub node_address: String,
+    /// How jobs are run.
+    pub job_kind: JobKind,
+}
+
+/// How jobs are run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum JobKind {
+    /// As processes of this machine; images are ignored.
+    #[default]
+    Process,
+    /// Jobs of tasks with a `docker_image` in a container of that image, all others as processes.
+    Container,
 }
 
 /// Why operations cannot work here.
@@ -115,6 +130,9 @@ pub enum OperationsError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Jobs were to run in containers.
+    #[error("cannot run jobs in containers: {0}\nhint: install podman, or run jobs as processes")]
+    Engine(String),
     /// No process could be started, in any way.
     #[error("cannot start a process for a job: {0}")]
     Spawn(String),
@@ -128,6 +146,7 @@ pub struct Operations {
     slots: Arc<Slots>,
     spawner: Arc<Spawner>,
     isolation: Isolation,
+    engine: Option<Arc<Engine>>,
     /// How many threads of jobs and preparations there are.
     threads: Arc<watch::Sender<usize>>,
     state: Mutex<State>,
@@ -157,15 +176,20 @@ impl Operations {
         config: OperationsConfig,
         artifacts: Arc<dyn Artifacts>,
     ) -> Result<Arc<Self>, OperationsError> {
-        let OperationsConfig { slots: folder, node_address } = config;
+        let OperationsConfig { slots: folder, node_address, job_kind } = config;
+        let engine = match job_kind {
+            JobKind::Process => None,
+            JobKind::Container => Some(Engine::find(&[]).map_err(OperationsError::Engine)?),
+        };
         let slots = Slots::new(&folder).map_err(|source| OperationsError::Slots { path: folder, source })?;
         let spawner = Spawner::new().map_err(|error| OperationsError::Spawn(error.to_string()))?;
         let isolation = spawner.best_isolation(&slots)?;
-        Ok(Self::with_isolation(isolation, node_address, artifacts, slots, spawner))
+        Ok(Self::with_isolation(isolation, engine, node_address, artifacts, slots, spawner))
     }
 
     fn with_isolation(
         isolation: Isolation,
+        engine: Option<Arc<Engine>>,
         node_address: String,
         artifacts: Arc<dyn Artifacts>,
         slots: Arc<Slots>,
@@ -178,6 +202,7 @@ impl Operations {
             slots,
             spawner: Arc::new(spawner),
             isolation,
+            engine,
             threads: Arc::new(watch::Sender::new(0)),
             state: Mutex::default(),
         })

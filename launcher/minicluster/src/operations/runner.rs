@@ -13,11 +13,12 @@ use std::time::Instant;
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 use tractorun_sys::ExitReason;
-use tractorun_sys::jobroot::{Isolation, JobEnd, Killer, Output};
+use tractorun_sys::jobroot::{Interruption, Isolation, JobEnd, Killer, Output, Receivers};
 
+use super::container::{self, Container, ContainerOutputs, Engine};
 use super::environment::{self, JobIdentity};
 use super::errors;
-use super::memory::MemoryWatch;
+use super::memory::{Counted, MemoryWatch};
 use super::output::{Collected, Stream, collect_all};
 use super::ports;
 use super::slots::{SandboxFile, Slot, Slots};
@@ -25,7 +26,7 @@ use super::spawner::{Outputs, Spawner, Start, bash};
 use super::spec::OperationSpec;
 use super::statistics::{Statistics, Written};
 use super::stderr::Stderr;
-use super::task_spec::{Stdout, is_below};
+use super::task_spec::{Stdout, TaskSpec, is_below};
 use crate::error::YtError;
 
 /// Everything that a job needs.
@@ -36,6 +37,8 @@ pub(super) struct JobPlan {
     pub(super) files: Arc<Vec<SandboxFile>>,
     pub(super) node_address: String,
     pub(super) isolation: Isolation,
+    /// Runs the tasks that have an image; nobody does with jobs of kind `process`.
+    pub(super) engine: Option<Arc<Engine>>,
     pub(super) slots: Arc<Slots>,
     pub(super) spawner: Arc<Spawner>,
     pub(super) stderr: Arc<Stderr>,
@@ -142,26 +145,14 @@ fn try_run(plan: JobPlan, written: &mut Written, on_running: impl FnOnce(Place))
         return Ok(Outcome::Aborted);
     }
     let slot = plan.slots.take().map_err(|error| failed("Cannot make the job's sandbox", &error))?;
-    for tmpfs in &task.tmpfs {
-        fs::create_dir_all(slot.sandbox().join(&tmpfs.path))
-            .map_err(|error| failed("Cannot make the folder of a tmpfs volume", &error))?;
-    }
-    let put = |file: &SandboxFile, sandbox: &Path| {
-        let what = |error| format!("Cannot put file {:?} into the sandbox: {error}", file.name.display());
-        file.add_to(sandbox).map_err(|error| io::Error::new(error.kind(), what(error)))
-    };
-    // What belongs into memory can be put there only when that is mounted.
-    let (later, now): (Vec<_>, Vec<_>) = plan
-        .files
-        .iter()
-        .cloned()
-        .partition(|file| task.tmpfs.iter().any(|tmpfs| is_below(&file.name, &tmpfs.path)));
-    for file in &now {
-        put(file, &slot.sandbox()).map_err(|error| YtError::generic(error.to_string()))?;
-    }
+    let later = fill_sandbox(&slot, task, &plan.files)?;
     let (lease, holders) = ports::reserve(task.port_count)
         .map_err(|error| failed("Cannot find free ports for the job", &error))?;
-    let place = place(&slot, plan.isolation, &lease);
+    let image = plan.engine.clone().zip(task.docker_image.as_deref());
+    let mut place = place(&slot, plan.isolation, &lease);
+    if image.is_some() {
+        place.sandbox = PathBuf::from(container::SANDBOX);
+    }
     let environment = environment::variables(
         &plan.identity,
         &plan.spec,
@@ -175,11 +166,29 @@ fn try_run(plan: JobPlan, written: &mut Written, on_running: impl FnOnce(Place))
         Stdout::ToStderr => Output::ToStderr,
     };
     let pipe = || pipe2(OFlag::O_CLOEXEC).map_err(|errno| failed("Cannot make a pipe for the job", &errno));
-    let ((stderr_reader, stderr), (statistics_reader, statistics)) = (pipe()?, pipe()?);
-    let outputs = Outputs { stdout, stderr, statistics };
-    let mut command = bash(&slot, &task.command, environment, outputs, plan.isolation);
-    command.interruption = task.interruption;
-    command.tmpfs.clone_from(&task.tmpfs);
+    let (stderr_reader, stderr) = pipe()?;
+    let mut container = None;
+    let (mut command, statistics_reader) = if let Some((engine, image)) = image {
+        let in_container = |error| failed("Cannot make the job's container", &error);
+        let (made, reader) =
+            Container::new(engine, plan.identity.job, &slot, &task.command, &environment, task.interruption)
+                .map_err(in_container)?;
+        let made = container.insert(made);
+        let command =
+            made.command(image, &slot, ContainerOutputs { stdout, stderr }).map_err(in_container)?;
+        (command, reader)
+    } else {
+        let (reader, statistics) = pipe()?;
+        let outputs = Outputs { stdout, stderr, statistics };
+        let mut command = bash(&slot, &task.command, environment, outputs, plan.isolation);
+        command.tmpfs.clone_from(&task.tmpfs);
+        (command, reader)
+    };
+    // The engine's process passes signals on, and gets them alone.
+    command.interruption = task.interruption.map(|interruption| match container {
+        Some(_) => Interruption { receivers: Receivers::Program, ..interruption },
+        None => interruption,
+    });
     let started = Instant::now();
     let before = move |sandbox: &Path| {
         later.iter().try_for_each(|file| put(file, sandbox))?;
@@ -199,7 +208,8 @@ fn try_run(plan: JobPlan, written: &mut Written, on_running: impl FnOnce(Place))
     ];
     let memory = task.memory_limit.map(|limit| {
         let volumes = task.tmpfs.iter().map(|tmpfs| place.sandbox.join(&tmpfs.path));
-        MemoryWatch::new(&job, limit, volumes)
+        let counted = if container.is_some() { Counted::InContainer } else { Counted::All };
+        MemoryWatch::new(&job, limit, counted, volumes)
     });
     on_running(place);
     let collected = collect_all(&job, &mut streams, deadline, memory);
@@ -209,29 +219,61 @@ fn try_run(plan: JobPlan, written: &mut Written, on_running: impl FnOnce(Place))
     }
     let end = job.wait().map_err(|error| failed("Cannot wait for the job", &error))?;
     let collected = collected.map_err(|error| failed("Cannot read the job's outputs", &error))?;
+    let has_started = container.as_ref().is_none_or(Container::has_started);
+    // Before the folder that it shows.
+    drop(container);
     drop((slot, lease));
+    if let (JobEnd::Ended(_), false) = (end, has_started) {
+        let said = String::from_utf8_lossy(&plan.stderr.read()).trim().to_owned();
+        return Ok(Outcome::Failed(errors::not_prepared(failed("Cannot start the job's container", &said))));
+    }
+    Ok(outcome(task, &plan.control, collected, end))
+}
+
+/// Puts the files into the sandbox, except those that belong into memory, which is not mounted yet: gives them back.
+fn fill_sandbox(slot: &Slot, task: &TaskSpec, files: &[SandboxFile]) -> Result<Vec<SandboxFile>, YtError> {
+    for tmpfs in &task.tmpfs {
+        fs::create_dir_all(slot.sandbox().join(&tmpfs.path)).map_err(|error| {
+            YtError::generic(format!("Cannot make the folder of a tmpfs volume: {error}"))
+        })?;
+    }
+    let in_memory = |file: &SandboxFile| task.tmpfs.iter().any(|tmpfs| is_below(&file.name, &tmpfs.path));
+    let (later, now): (Vec<_>, Vec<_>) = files.iter().cloned().partition(in_memory);
+    for file in &now {
+        put(file, &slot.sandbox()).map_err(|error| YtError::generic(error.to_string()))?;
+    }
+    Ok(later)
+}
+
+fn put(file: &SandboxFile, sandbox: &Path) -> io::Result<()> {
+    let what = |error| format!("Cannot put file {:?} into the sandbox: {error}", file.name.display());
+    file.add_to(sandbox).map_err(|error| io::Error::new(error.kind(), what(error)))
+}
+
+/// What the end of a job means.
+fn outcome(task: &TaskSpec, control: &JobControl, collected: Collected, end: JobEnd) -> Outcome {
     match collected {
         Collected::Ended => {}
         Collected::TimeIsUp => {
             let limit = task.job_time_limit.unwrap_or_default();
-            return Ok(Outcome::Failed(errors::job_time_limit_exceeded(limit)));
+            return Outcome::Failed(errors::job_time_limit_exceeded(limit));
         }
         Collected::OutOfMemory(usage) => {
             let limit = task.memory_limit.unwrap_or_default();
-            return Ok(Outcome::Failed(errors::memory_limit_exceeded(usage, limit)));
+            return Outcome::Failed(errors::memory_limit_exceeded(usage, limit));
         }
     }
-    Ok(match end {
+    match end {
         JobEnd::Ended(ExitReason::Code(0)) => Outcome::Completed,
         JobEnd::Ended(ExitReason::Code(code))
-            if task.restart_exit_code == Some(code) && plan.control.was_interrupted() =>
+            if task.restart_exit_code == Some(code) && control.was_interrupted() =>
         {
             Outcome::Interrupted
         }
         JobEnd::Ended(ExitReason::Code(code)) => Outcome::Failed(errors::exit_code(code)),
         JobEnd::Ended(ExitReason::Signal(signal)) => Outcome::Failed(errors::signal(signal.number())),
         JobEnd::Killed => Outcome::Aborted,
-    })
+    }
 }
 
 fn place(slot: &Slot, isolation: Isolation, lease: &ports::Lease) -> Place {

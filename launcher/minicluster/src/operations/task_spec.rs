@@ -23,12 +23,11 @@ const MAX_STATISTICS: i64 = 1024;
 const MAX_STDERR_BYTES: i64 = 1 << 30;
 
 /// Kept and shown, without another effect.
-const ACCEPTED_IN_TASK: [&str; 18] = [
+const ACCEPTED_IN_TASK: [&str; 17] = [
     "check_input_fully_consumed",
     "cpu_limit",
     "cuda_toolkit_version",
     "disk_request",
-    "docker_image",
     "enable_gpu_layers",
     "enable_setup_commands",
     "format",
@@ -94,6 +93,7 @@ pub(super) struct TaskSpec {
     /// Heeded only where it is given: the default of a cluster is the cluster's own.
     pub(super) memory_limit: Option<u64>,
     pub(super) tmpfs: Vec<Tmpfs>,
+    pub(super) docker_image: Option<String>,
     pub(super) gang: Option<GangOptions>,
     /// `None`: such a job cannot be interrupted, only aborted.
     pub(super) interruption: Option<Interruption>,
@@ -176,6 +176,7 @@ impl TaskSpec {
             max_statistics: usize::try_from(max_statistics.unwrap_or(DEFAULT_MAX_STATISTICS))
                 .unwrap_or(usize::MAX),
             memory_limit,
+            docker_image: docker_image(&mut fields)?,
             tmpfs: tmpfs(&mut fields, memory_limit.unwrap_or(DEFAULT_MEMORY_LIMIT))?,
             gang: gang_options(&mut fields, name, job_count)?,
             interruption: interruption(&mut fields)?,
@@ -195,6 +196,14 @@ fn gang_options(fields: &mut Fields<'_>, task: &str, job_count: u32) -> Result<O
         i64::from(job_count),
     )?;
     Ok(Some(GangOptions { size: size.and_then(|size| u32::try_from(size).ok()).unwrap_or(job_count) }))
+}
+
+fn docker_image(fields: &mut Fields<'_>) -> Result<Option<String>, YtError> {
+    let image = fields.string("docker_image")?;
+    if image.is_some_and(|image| image.is_empty() || image.starts_with('-')) {
+        return Err(fields.error("docker_image", "the name of an image is expected"));
+    }
+    Ok(image.map(str::to_owned))
 }
 
 /// `tmpfs_volumes`, or the only one as `tmpfs_path` and `tmpfs_size`, which is as large as the job's memory by

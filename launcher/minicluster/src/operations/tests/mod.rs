@@ -1,6 +1,7 @@
 //! Operations with real processes, in the best isolation of this machine and in the plainest.
 
 mod commands;
+mod containers;
 mod ends;
 mod gang;
 mod interruption;
@@ -59,7 +60,14 @@ impl Cluster {
         Self::build(|config, artifacts| {
             let slots = Slots::new(&config.slots).unwrap();
             let spawner = Spawner::new().unwrap();
-            Operations::with_isolation(Isolation::Session, config.node_address, artifacts, slots, spawner)
+            Operations::with_isolation(
+                Isolation::Session,
+                None,
+                config.node_address,
+                artifacts,
+                slots,
+                spawner,
+            )
         })
     }
 
@@ -74,6 +82,7 @@ impl Cluster {
         let config = OperationsConfig {
             slots: folder.path().join("slots"),
             node_address: "localhost:9012".to_owned(),
+            job_kind: JobKind::Process,
         };
         let operations = make(config, artifacts.clone());
         let storage = Storage::open(folder.path().join("blobs")).unwrap();
