@@ -49,7 +49,7 @@ check-fmt:
 	@cargo fmt --all --check
 check-clippy:
 	@echo "checking the lints"
-	@$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	@cargo clippy --quiet --workspace --all-targets --locked -- -D warnings
 # The documentation is for those who work on the code: a public item may well point to a private one.
 check-docs:
 	@echo "checking the documentation"
