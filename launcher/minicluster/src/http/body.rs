@@ -7,7 +7,7 @@ use bytes::Bytes;
 use flate2::write::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use http_body_util::BodyExt;
 use hyper::HeaderMap;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use md5::{Digest, Md5};
 use tokio::sync::mpsc;
 
@@ -19,6 +19,8 @@ use crate::storage::{BlobWriter, Content};
 
 /// Bodies that are kept in memory may not be longer, decoded.
 const MAX_IN_MEMORY: usize = 1 << 30;
+/// Room that is made before a body comes.
+const MAX_EXPECTED: usize = 1 << 26;
 /// Chunks between the connection and the disk.
 const QUEUE: usize = 16;
 
@@ -53,7 +55,9 @@ pub(super) async fn drain(body: Incoming) {
 /// Reads a body into memory.
 pub(super) async fn collect(body: Incoming, encoding: Encoding) -> Result<Bytes, YtError> {
     let mut body = body;
-    let mut decoder = Decoder::new(encoding, Limited { bytes: Vec::new() });
+    // Told lengths are believed only so far; a longer body grows as it comes.
+    let expected = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX).min(MAX_EXPECTED);
+    let mut decoder = Decoder::new(encoding, Limited { bytes: Vec::with_capacity(expected) });
     let mut result = Ok(());
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| read_error(&error))?;
