@@ -78,6 +78,17 @@ impl Launcher {
         self.args(["--env", &option])
     }
 
+    /// A sidecar: a piece of bash and its policy.
+    pub fn sidecar(self, script: &str, policy: &str) -> Self {
+        self.sidecar_command(&["/bin/bash", "-c", script], policy)
+    }
+
+    /// A sidecar of any command.
+    pub fn sidecar_command(self, command: &[&str], policy: &str) -> Self {
+        let option = serde_json::json!({ "command": command, "restart_policy": policy }).to_string();
+        self.args(["--sidecar", &option])
+    }
+
     /// Another working directory.
     pub fn current_dir(mut self, folder: PathBuf) -> Self {
         self.command.current_dir(folder);

@@ -106,13 +106,16 @@ pub const WORKING_DIRECTORY: &str = "TRACTORUN_WORKING_DIRECTORY";
 /// Level of init's own log lines: `error`, `warn`, `info` (default), `debug`, `trace`.
 pub const LOG_LEVEL: &str = "TRACTORUN_LOG_LEVEL";
 
-/// Set for workers: number of the incarnation.
+/// Set for sidecars: which of the node's it is.
+pub const SIDECAR_INDEX: &str = "TRACTORUN_SIDECAR_INDEX";
+
+/// Set for workers and sidecars: number of the incarnation.
 pub const INCARNATION_ID: &str = "TRACTORUN_INCARNATION_ID";
 
 /// Set for workers: number of the attempt within the incarnation.
 pub const ATTEMPT: &str = "TRACTORUN_ATTEMPT";
 
-/// Set for workers: the run's base directory on the cluster.
+/// Set for workers and sidecars: the run's base directory on the cluster.
 pub const YT_PATH: &str = "TRACTORUN_YT_PATH";
 
 /// Where the launcher finds `tractorun-init` if it is not beside it.

@@ -4,8 +4,9 @@
 //! | --- | --- |
 //! | 0 | every worker of every node ended with 0 |
 //! | 1-125 | the first failed worker's own exit code, on every node |
+//! | 1-125 | likewise a sidecar's with the policy `fail` that ended first; 1 if it exited with 0 |
 //! | 126, 127 | the command could not be executed, was not found (as shells say it) |
-//! | 128 + n | the first failed worker was killed by signal n; or init was stopped by it |
+//! | 128 + n | the first failed worker (or such a sidecar) was killed by signal n; or init was stopped by it |
 //! | 64 | bad configuration: job spec, environment, bind |
 //! | 70 | a fault of our own |
 //! | 201 | the rendezvous timed out |
@@ -78,6 +79,10 @@ impl InitExit {
         }
     }
 }
+
+/// Code of a run that fails because a sidecar exited with 0 that should never have ended: something went wrong
+/// though nobody says so, and 0 would make it a success.
+pub const SIDECAR_LEFT: u8 = 1;
 
 /// The command was found but could not be executed, as shells say it.
 pub const NOT_EXECUTABLE: u8 = 126;

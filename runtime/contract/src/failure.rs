@@ -27,7 +27,7 @@ pub struct Failure {
     pub exit_code: u8,
     /// Seconds from the start of the workers to the failure; 0 before they were started.
     pub elapsed_seconds: f64,
-    /// The last lines that worker wrote to its stderr, oldest first.
+    /// The last lines that worker or sidecar wrote to its stderr, oldest first.
     #[serde(default)]
     pub stderr_tail: Vec<String>,
 }
@@ -51,6 +51,27 @@ pub enum Cause {
         /// Command and reason, on one line.
         reason: String,
     },
+    /// A sidecar that should never end exited, with whatever code.
+    SidecarExited {
+        /// Its index.
+        sidecar: u32,
+        /// Its exit code.
+        code: u8,
+    },
+    /// A sidecar that should never end was killed by a signal.
+    SidecarKilled {
+        /// Its index.
+        sidecar: u32,
+        /// Name of the signal, such as `SIGKILL`.
+        signal: String,
+    },
+    /// A sidecar that should never end could not be started.
+    SidecarNotStarted {
+        /// Its index.
+        sidecar: u32,
+        /// Command and reason, on one line.
+        reason: String,
+    },
     /// A node's control channel is gone.
     NodeLost {
         /// How that was noticed, on one line.
@@ -71,19 +92,46 @@ pub enum Cause {
 impl fmt::Display for Failure {
     /// One line: who, where, what.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.rank {
-            Some(rank) => write!(f, "rank {rank} on node {} ({}) ", self.node_rank, self.host)?,
-            None => write!(f, "node {} ({}) ", self.node_rank, self.host)?,
+        match (self.rank, self.cause.sidecar()) {
+            (Some(rank), _) => write!(f, "rank {rank} on ")?,
+            (None, Some(sidecar)) => write!(f, "sidecar {sidecar} on ")?,
+            (None, None) => {}
         }
+        write!(f, "node {} ({}) ", self.node_rank, self.host)?;
         match &self.cause {
-            Cause::WorkerExited { code } => write!(f, "exited with code {code}"),
-            Cause::WorkerKilled { signal } => write!(f, "was killed by {signal}"),
-            Cause::WorkerNotStarted { reason } => write!(f, "could not be started: {reason}"),
+            Cause::WorkerExited { code } | Cause::SidecarExited { code, .. } => {
+                write!(f, "exited with code {code}")
+            }
+            Cause::WorkerKilled { signal } | Cause::SidecarKilled { signal, .. } => {
+                write!(f, "was killed by {signal}")
+            }
+            Cause::WorkerNotStarted { reason } | Cause::SidecarNotStarted { reason, .. } => {
+                write!(f, "could not be started: {reason}")
+            }
             Cause::NodeLost { reason } => write!(f, "is lost: {reason}"),
             Cause::Stopped { signal } => write!(f, "was stopped by {signal}"),
             Cause::StartUpFailed { reason } => write!(f, "could not begin: {reason}"),
         }?;
         if self.elapsed_seconds > 0.0 { write!(f, " after {:.1} s", self.elapsed_seconds) } else { Ok(()) }
+    }
+}
+
+// === impl Cause ===
+
+impl Cause {
+    /// Index of the sidecar, where a sidecar failed.
+    pub fn sidecar(&self) -> Option<u32> {
+        match self {
+            Self::SidecarExited { sidecar, .. }
+            | Self::SidecarKilled { sidecar, .. }
+            | Self::SidecarNotStarted { sidecar, .. } => Some(*sidecar),
+            Self::WorkerExited { .. }
+            | Self::WorkerKilled { .. }
+            | Self::WorkerNotStarted { .. }
+            | Self::NodeLost { .. }
+            | Self::Stopped { .. }
+            | Self::StartUpFailed { .. } => None,
+        }
     }
 }
 
@@ -111,6 +159,9 @@ mod tests {
             failure(Cause::WorkerExited { code: 7 }).to_string(),
             "rank 3 on node 1 (gpu-7) exited with code 7 after 12.3 s"
         );
+        let mut sidecar = failure(Cause::SidecarExited { sidecar: 1, code: 0 });
+        sidecar.rank = None;
+        assert_eq!(sidecar.to_string(), "sidecar 1 on node 1 (gpu-7) exited with code 0 after 12.3 s");
         let mut lost = failure(Cause::NodeLost { reason: "no heartbeat for 30 s".into() });
         lost.rank = None;
         lost.elapsed_seconds = 0.0;

@@ -43,6 +43,9 @@ pub struct JobSpec {
     /// The user's own config, handed to workers as JSON in `YT_USER_CONFIG`; `null` when none was given.
     #[serde(default)]
     pub user_config: Option<Map<String, Value>>,
+    /// Processes beside the workers of every node, in the order they are started.
+    #[serde(default)]
+    pub sidecars: Vec<Sidecar>,
     /// Archives (tar + zstd) in the sandbox to unpack.
     #[serde(default)]
     pub binds: Vec<Bind>,
@@ -86,6 +89,20 @@ pub struct EnvVar {
     /// Where its value comes from.
     #[serde(flatten)]
     pub source: EnvSource,
+    /// Who gets it: `"sidecars": false` keeps it from them.
+    #[serde(rename = "sidecars", default, skip_serializing_if = "EnvScope::is_everybody")]
+    pub scope: EnvScope,
+}
+
+/// Who gets an [`EnvVar`]; in JSON whether sidecars do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "bool", into = "bool")]
+pub enum EnvScope {
+    /// Workers and sidecars.
+    #[default]
+    Everybody,
+    /// Workers alone, such as for a secret that is not a sidecar's business.
+    Workers,
 }
 
 /// Where the value of an [`EnvVar`] comes from.
@@ -96,6 +113,29 @@ pub enum EnvSource {
     Value(String),
     /// `{"name": .., "cypress_path": ..}`: a Cypress string node or document read inside the job.
     CypressPath(String),
+}
+
+/// A process beside the workers of every node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sidecar {
+    /// Its command, at least one element; the first is looked up in its `PATH`.
+    pub command: Vec<String>,
+    /// What its end leads to.
+    pub restart_policy: RestartPolicy,
+}
+
+/// What the end of a sidecar leads to. That it cannot be started counts as an end with a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RestartPolicy {
+    /// It is started again.
+    Always,
+    /// It is started again unless it exited with 0.
+    OnFailure,
+    /// Nothing.
+    Never,
+    /// The operation fails, even if it exited with 0.
+    Fail,
 }
 
 /// A local file or folder that travelled as an archive.
@@ -177,6 +217,39 @@ pub enum ParseError {
     },
 }
 
+// === impl EnvScope ===
+
+impl EnvScope {
+    /// Whether sidecars get the variable too.
+    pub fn is_everybody(&self) -> bool {
+        *self == Self::Everybody
+    }
+}
+
+impl From<bool> for EnvScope {
+    fn from(sidecars: bool) -> Self {
+        if sidecars { Self::Everybody } else { Self::Workers }
+    }
+}
+
+impl From<EnvScope> for bool {
+    fn from(scope: EnvScope) -> Self {
+        scope.is_everybody()
+    }
+}
+
+// === impl RestartPolicy ===
+
+impl RestartPolicy {
+    /// All of them, with the words for them.
+    pub const ALL: [(&'static str, Self); 4] = [
+        ("always", Self::Always),
+        ("on_failure", Self::OnFailure),
+        ("never", Self::Never),
+        ("fail", Self::Fail),
+    ];
+}
+
 // === impl SpecVersion ===
 
 impl fmt::Display for SpecVersion {
@@ -239,7 +312,10 @@ mod tests {
     fn reads_version_1_0_and_writes_it_back() {
         let spec = JobSpec::parse(GOLDEN_1_0.as_bytes()).unwrap();
         assert_eq!(spec.mesh.node_count, 2);
+        assert_eq!(spec.env[0].scope, EnvScope::Everybody);
         assert_eq!(spec.env[1].source, EnvSource::CypressPath("//tmp/secret".into()));
+        assert_eq!(spec.env[1].scope, EnvScope::Workers);
+        assert_eq!(spec.sidecars[0].restart_policy, RestartPolicy::OnFailure);
         assert_eq!(JobSpec::parse(&spec.to_json()).unwrap(), spec);
         assert_eq!(String::from_utf8(spec.to_json()).unwrap(), GOLDEN_1_0.trim_end());
     }
@@ -253,6 +329,14 @@ mod tests {
         .unwrap();
         assert_eq!(spec.timeouts, Timeouts::default());
         assert_eq!(spec.line_prefix, LinePrefix::Auto);
+        assert_eq!(spec.sidecars, []);
+    }
+
+    #[test]
+    fn policies_are_written_as_the_words_for_them() {
+        for (word, policy) in RestartPolicy::ALL {
+            assert_eq!(serde_json::to_value(policy).unwrap(), word);
+        }
     }
 
     #[test]

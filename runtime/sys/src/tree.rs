@@ -102,6 +102,45 @@ pub fn signal_descendants(signal: Signal) -> io::Result<usize> {
     })
 }
 
+/// Sends a signal to a descendant, to all that descends from it and to its session; returns how many got it.
+pub fn signal_branch(root: Pid, signal: Signal) -> io::Result<usize> {
+    let (branch, _) = split(descendants(Pid::current())?, &[root]);
+    Ok(branch.iter().filter(|process| signal::send(process.pid, signal).is_ok()).count())
+}
+
+/// Sends a signal to every living descendant that is of none of the branches; returns how many got it.
+pub fn signal_others(spared: &[Pid], signal: Signal) -> io::Result<usize> {
+    Ok(others(spared)?.iter().filter(|process| signal::send(process.pid, signal).is_ok()).count())
+}
+
+/// Every living descendant of the calling process that is of none of the branches.
+pub fn others(spared: &[Pid]) -> io::Result<Vec<Process>> {
+    let (_, others) = split(descendants(Pid::current())?, spared);
+    Ok(others)
+}
+
+/// Splits processes into those of the branches and the others. A branch is its root, all that descends from it,
+/// and its session, if it leads one: whoever stays in that is known even after its parent has ended.
+fn split(processes: Vec<Process>, roots: &[Pid]) -> (Vec<Process>, Vec<Process>) {
+    let parents: HashMap<i32, &Process> =
+        processes.iter().map(|process| (process.pid.as_raw(), process)).collect();
+    let is_root = |number: i32| roots.iter().any(|root| root.as_raw() == number);
+    let mut of_branch = HashSet::new();
+    for process in &processes {
+        let mut ancestor = Some(process);
+        // Bounded: in a snapshot that is not of one moment, reused numbers may make a circle.
+        for _ in 0..processes.len() {
+            let Some(current) = ancestor else { break };
+            if is_root(current.pid.as_raw()) || is_root(current.session) || is_root(current.parent) {
+                of_branch.insert(process.pid);
+                break;
+            }
+            ancestor = parents.get(&current.parent).copied();
+        }
+    }
+    processes.into_iter().partition(|process| of_branch.contains(&process.pid))
+}
+
 /// Sends SIGKILL to every living descendant of the calling process, in such a way that forking does not help
 /// them: PID 1 kills all at once; anybody else first stops all that it sees until it sees nobody new, since who
 /// is stopped cannot fork. Returns how many got it. Repeat, reaping between, until
@@ -189,6 +228,58 @@ mod tests {
         assert_eq!(life, Life::Living);
         assert_eq!(parse_stat(42, b"42 (x) Z 7 5 6").unwrap().1, Life::Zombie);
         assert_eq!(parse_stat(42, b"garbage"), None);
+    }
+
+    #[test]
+    fn a_branch_is_what_descends_from_its_root_and_its_session() {
+        let process = |pid, parent, session| Process {
+            pid: Pid::from_raw(pid).unwrap(),
+            parent,
+            group: session,
+            session,
+        };
+        let branch = [
+            process(10, 1, 10),
+            process(11, 10, 10),
+            // Its parent is gone, its session says whose it is.
+            process(12, 1, 10),
+            // A session of its own, below one that descends.
+            process(13, 11, 13),
+        ];
+        let others = [
+            process(20, 1, 20),
+            process(21, 20, 20),
+            process(22, 1, 22),
+            process(30, 31, 30),
+            process(31, 30, 30),
+        ];
+        let roots = [Pid::from_raw(10).unwrap()];
+        let all = others.iter().chain(&branch).copied().collect();
+        assert_eq!(split(all, &roots), (branch.to_vec(), others.to_vec()));
+    }
+
+    #[test]
+    fn a_branch_is_told_and_the_others_are_not() {
+        if in_own_process("a_branch_is_told_and_the_others_are_not") == Where::Outside {
+            return;
+        }
+        become_subreaper().unwrap();
+        let mut command = Command::new("/bin/sh");
+        command.environment = vec![("PATH".into(), "/usr/bin:/bin".into())];
+        command.session = crate::spawn::Session::New;
+        command.args = vec!["-c".into(), "sleep 1000 & wait".into()];
+        let (one, other) = (spawn(&command).unwrap(), spawn(&command).unwrap());
+        wait_for(4);
+        assert_eq!(others(&[one, other]).unwrap(), []);
+        assert_eq!(others(&[one]).unwrap().len(), 2);
+        assert_eq!(signal_branch(one, Signal::KILL).unwrap(), 2);
+        while descendants(Pid::current()).unwrap().len() > 2 {
+            std::thread::yield_now();
+        }
+        assert_eq!(others(&[other]).unwrap(), []);
+        assert_eq!(signal_others(&[other], Signal::KILL).unwrap(), 0);
+        assert_eq!(signal_others(&[one], Signal::KILL).unwrap(), 2);
+        end_all();
     }
 
     /// Runs the named test of this file in a process of its own, where it may be a subreaper and kill all

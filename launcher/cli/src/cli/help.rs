@@ -105,7 +105,7 @@ mod tests {
         for option in OPTIONS.iter().filter(|option| !option.help.is_empty()) {
             assert!(text.contains(&format!("  --{}", option.name)), "{} is missing", option.name);
         }
-        assert!(!text.contains("--sidecar"), "what has no effect yet is not offered");
+        assert!(!text.contains("--tensorproxy"), "what has no effect yet is not offered");
         assert!(!text.contains('\x1b'));
     }
 

@@ -101,13 +101,19 @@ pub fn quote(lines: &[String]) -> Vec<u8> {
 
 fn hint(failure: &Failure, place: Place) -> Option<&'static str> {
     match (&failure.cause, place) {
-        (Cause::WorkerKilled { signal }, Place::Cluster) if signal == "SIGKILL" => Some(
-            "the kernel kills a process when the node's memory is used up; a higher `resources.memory_limit` may help",
-        ),
-        (Cause::WorkerKilled { signal }, Place::Local) if signal == "SIGKILL" => {
+        (Cause::WorkerKilled { signal } | Cause::SidecarKilled { signal, .. }, Place::Cluster)
+            if signal == "SIGKILL" =>
+        {
+            Some(
+                "the kernel kills a process when the node's memory is used up; a higher `resources.memory_limit` may help",
+            )
+        }
+        (Cause::WorkerKilled { signal } | Cause::SidecarKilled { signal, .. }, Place::Local)
+            if signal == "SIGKILL" =>
+        {
             Some("the kernel kills a process when this machine's memory is used up")
         }
-        (Cause::WorkerNotStarted { .. }, Place::Cluster) => {
+        (Cause::WorkerNotStarted { .. } | Cause::SidecarNotStarted { .. }, Place::Cluster) => {
             Some("the command must exist in the image, or be bound with `bind_local`")
         }
         (Cause::NodeLost { .. }, Place::Cluster) => {

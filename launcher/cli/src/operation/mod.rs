@@ -107,6 +107,7 @@ pub fn job_spec(settings: &Settings, proxy: &str, cypress: &[CypressFile]) -> Jo
         mesh,
         command: settings.command.clone(),
         env: settings.env.clone(),
+        sidecars: settings.sidecars.clone(),
         user_config: settings.user_config.clone(),
         binds: settings
             .bind_local

@@ -1,7 +1,7 @@
 //! Specs are compared by value, as the cluster reads them.
 
 use serde_json::json;
-use tractorun_contract::job_spec::EnvVar;
+use tractorun_contract::job_spec::{EnvVar, RestartPolicy, Sidecar};
 use tractorun_yt::value::to_json;
 
 use crate::settings::{
@@ -24,6 +24,7 @@ fn settings() -> Settings {
             pool: Some("research".into()),
         },
         env: vec![serde_json::from_value::<EnvVar>(json!({"name": "A", "value": "1"})).unwrap()],
+        sidecars: vec![Sidecar { command: vec!["vector".into()], restart_policy: RestartPolicy::Fail }],
         resources: Resources { cpu_limit: Some(1.5), memory_limit_bytes: Some(1 << 30) },
         user_config: json!({"a": "b"}).as_object().cloned(),
         bind_local: vec![BindLocal { source: "./x.py".into(), destination: "/x.py".into() }],
@@ -74,6 +75,7 @@ fn the_job_spec_holds_what_init_needs() {
     assert_eq!(spec.libs, [Lib { archive: "lib-0.tar.zst".into(), name: "mylib".into() }]);
     assert_eq!(spec.cypress_binds, [CypressBind { file: "cypress-0".into(), destination: "data/x".into() }]);
     assert_eq!(spec.line_prefix, LinePrefix::Auto);
+    assert_eq!(spec.sidecars, settings().sidecars);
     assert_eq!(JobSpec::parse(&spec.to_json()).unwrap(), spec);
 }
 

@@ -4,6 +4,7 @@
 //! nothing is merged. Reads the file system (do the sources of binds exist?) and never writes.
 
 use tractorun_contract::env::client;
+use tractorun_contract::job_spec::RestartPolicy;
 
 use super::file::{Layer, later};
 use super::node::{Content, Node};
@@ -55,6 +56,7 @@ impl Check<'_> {
             command: self.command(command, command_hint),
             mesh: self.mesh(),
             env: self.each("env", Self::variable),
+            sidecars: self.each("sidecars", Self::sidecar),
             resources: Resources {
                 cpu_limit: self.one("resources.cpu_limit", Reader::positive),
                 memory_limit_bytes: self.one("resources.memory_limit", Reader::bytes),
@@ -180,9 +182,6 @@ impl Check<'_> {
                 check.reader.note(Problem::new(&node.origin, text));
             }
         };
-        if self.one("sidecars", |reader, subject, node| Some(reader.list(subject, node).len())) > Some(0) {
-            refuse(self, "sidecars", "");
-        }
         if self.one("tensorproxy.enabled", Reader::boolean) == Some(true) {
             refuse(self, "tensorproxy.enabled", " true");
         }
@@ -194,9 +193,8 @@ impl Check<'_> {
         }
         // Without a tensorproxy these two say nothing, but a misspelt one is still a mistake.
         self.one("tensorproxy.yt_path", Reader::cypress_path);
-        let policies = [("always", ()), ("on_failure", ()), ("never", ()), ("fail", ())];
         self.one("tensorproxy.restart_policy", |reader, subject, node| {
-            reader.choice(subject, node, &policies)
+            reader.choice(subject, node, &RestartPolicy::ALL)
         });
     }
 

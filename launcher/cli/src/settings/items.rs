@@ -1,4 +1,4 @@
-//! The options that are lists of things: environment variables, binds, libraries.
+//! The options that are lists of things: environment variables, sidecars, binds, libraries.
 //!
 //! Each element may be refused on its own; the others are still looked at.
 
@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use tractorun_contract::job_spec::{EnvSource, EnvVar};
+use tractorun_contract::job_spec::{EnvScope, EnvSource, EnvVar, RestartPolicy, Sidecar};
 
 use super::check::Check;
 use super::file::without_number;
@@ -19,11 +19,14 @@ use super::{BindAttributes, BindCypress, BindLocal, Place, library_name};
 const BIND_FORM: &str =
     "`SOURCE:DESTINATION`, or JSON such as `{\"source\": \"./data\", \"destination\": \"data\"}`";
 const ENV_FORM: &str = "JSON such as `{\"name\": \"A\", \"value\": \"1\"}` or `{\"name\": \"A\", \"cypress_path\": \"//tmp/a\"}`";
+const SIDECAR_FORM: &str =
+    "JSON such as `{\"command\": [\"python3\", \"upload.py\"], \"restart_policy\": \"on_failure\"}`";
 
 impl Check<'_> {
     pub(super) fn variable(&mut self, subject: &Subject, node: &Node) -> Option<EnvVar> {
         let node = self.reader.structured(subject, node, ENV_FORM)?;
-        let fields = self.reader.fields(subject, &node, &["name", "value", "cypress_path"], ENV_FORM)?;
+        let known = &["name", "value", "cypress_path", "sidecars"];
+        let fields = self.reader.fields(subject, &node, known, ENV_FORM)?;
         let name = self.reader.needed(&fields, "name", "the variable's name").and_then(|name| {
             let accepted = "a name without `=`";
             self.reader.text_that(&subject.field("name"), name, accepted, |name| {
@@ -45,7 +48,43 @@ impl Check<'_> {
                 None
             }
         };
-        Some(EnvVar { name: name?, source: source? })
+        let scope = match fields.get("sidecars") {
+            Some(sidecars) => self.reader.boolean(&subject.field("sidecars"), sidecars).map(EnvScope::from),
+            None => Some(EnvScope::Everybody),
+        };
+        Some(EnvVar { name: name?, source: source?, scope: scope? })
+    }
+
+    pub(super) fn sidecar(&mut self, subject: &Subject, node: &Node) -> Option<Sidecar> {
+        let node = self.reader.structured(subject, node, SIDECAR_FORM)?;
+        let fields = self.reader.fields(subject, &node, &["command", "restart_policy"], SIDECAR_FORM)?;
+        let command = self.reader.needed(&fields, "command", "a list of the program and its arguments");
+        let command = command.and_then(|command| self.sidecar_command(&subject.field("command"), command));
+        let policy =
+            self.reader.needed(&fields, "restart_policy", "`always`, `on_failure`, `never` or `fail`");
+        let restart_policy = policy.and_then(|policy| {
+            self.reader.choice(&subject.field("restart_policy"), policy, &RestartPolicy::ALL)
+        });
+        Some(Sidecar { command: command?, restart_policy: restart_policy? })
+    }
+
+    /// Arguments may be empty, the program may not.
+    fn sidecar_command(&mut self, subject: &Subject, node: &Node) -> Option<Vec<String>> {
+        if matches!(&node.content, Content::List(items) if items.is_empty()) {
+            let name = subject.name(&node.origin);
+            let text = format!("{name}: expected a list of the program and its arguments, got an empty one");
+            self.reader.note(Problem::new(&node.origin, text));
+            return None;
+        }
+        let items = self.reader.list(subject, node).into_iter().enumerate();
+        let words: Vec<_> = items
+            .map(|(number, (subject, item))| match number {
+                0 => self.reader.text(&subject, item),
+                _ => self.reader.any_text(&subject, item),
+            })
+            .collect();
+        // Of what is no list there are no words, and the problem is noted.
+        if words.is_empty() { None } else { words.into_iter().collect() }
     }
 
     pub(super) fn bind_local(&mut self, subject: &Subject, node: &Node) -> Option<BindLocal> {

@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
-use tractorun_contract::job_spec::EnvVar;
+use tractorun_contract::job_spec::{EnvVar, Sidecar};
 
 pub use self::problem::{Origin, Problem};
 pub use self::show::effective_config;
@@ -43,6 +43,8 @@ pub struct Settings {
     pub mesh: Mesh,
     /// The user's environment variables, in order.
     pub env: Vec<EnvVar>,
+    /// Processes beside the workers of every node, in order.
+    pub sidecars: Vec<Sidecar>,
     /// What each node may use.
     pub resources: Resources,
     /// The user's own config.

@@ -199,7 +199,7 @@ pub(crate) static OPTIONS: [OptionSpec; 31] = [
         Both,
         Each("JSON", Json),
         Group::Container,
-        r#"Variable: {"name": .., "value": ..} or, for a secret, {"name": .., "cypress_path": ..}; repeatable"#,
+        r#"Variable: {"name": .., "value": ..} or, for a secret, {"name": .., "cypress_path": ..}; with "sidecars": false for the workers alone; repeatable"#,
     ),
     option(
         "user-config",
@@ -209,7 +209,14 @@ pub(crate) static OPTIONS: [OptionSpec; 31] = [
         Group::Container,
         "Config of your own, handed to every worker in YT_USER_CONFIG",
     ),
-    option("sidecar", "sidecars", Both, Each("JSON", Json), Group::Container, ""),
+    option(
+        "sidecar",
+        "sidecars",
+        Both,
+        Each("JSON", Json),
+        Group::Container,
+        r#"Process beside the workers of each node: {"command": [..], "restart_policy": ..}, the policy one of always, on_failure, never, fail; repeatable"#,
+    ),
     option("tensorproxy.enabled", "tensorproxy.enabled", Both, Switch, Group::Container, ""),
     option("tensorproxy.yt_path", "tensorproxy.yt_path", Both, One("PATH", Text), Group::Container, ""),
     option(

@@ -174,7 +174,15 @@ impl Reader {
             return Some(*value);
         }
         let words: Vec<_> = choices.iter().map(|(word, _)| format!("`{word}`")).collect();
-        self.refuse(subject, node, &words.join(" or "));
+        let name = subject.name(&node.origin);
+        let text = format!("{name}: expected {}, got {}", words.join(" or "), node.show());
+        let mut problem = Problem::new(&node.origin, text);
+        if let Content::Text(text) = &node.content
+            && let Some(near) = options::nearest(text, choices.iter().map(|(word, _)| *word))
+        {
+            problem = problem.hint(format!("did you mean `{near}`?"));
+        }
+        self.note(problem);
         None
     }
 

@@ -1,7 +1,7 @@
 //! The configuration as JSON, for a dry run, as it was given: who prints it masks what is secret in it.
 
 use serde_json::{Map, Value, json};
-use tractorun_contract::job_spec::{EnvSource, EnvVar};
+use tractorun_contract::job_spec::{EnvScope, EnvSource, EnvVar};
 
 use super::file::Layer;
 use super::node::{Content, Node};
@@ -20,6 +20,7 @@ pub fn effective_config(settings: &Settings) -> Value {
         command,
         mesh: Mesh { node_count, process_per_node, gpu_per_process, pool_trees, pool },
         env,
+        sidecars,
         resources: Resources { cpu_limit, memory_limit_bytes },
         user_config,
         bind_local,
@@ -53,7 +54,7 @@ pub fn effective_config(settings: &Settings) -> Value {
         "bind_local": bind_local.iter().map(show_bind_local).collect::<Value>(),
         "bind_local_lib": bind_local_lib,
         "bind_cypress": bind_cypress.iter().map(show_bind_cypress).collect::<Value>(),
-        "sidecars": [],
+        "sidecars": sidecars,
         "proxy_stderr_mode": match proxy_stderr_mode {
             ProxyStderrMode::Disabled => "disabled",
             ProxyStderrMode::Primary => "primary",
@@ -101,10 +102,14 @@ fn shown(node: &Node, is_json: bool) -> Value {
 }
 
 fn show_variable(variable: &EnvVar) -> Value {
-    match &variable.source {
+    let mut shown = match &variable.source {
         EnvSource::Value(value) => json!({ "name": variable.name, "value": value }),
         EnvSource::CypressPath(path) => json!({ "name": variable.name, "cypress_path": path }),
+    };
+    if variable.scope == EnvScope::Workers {
+        shown["sidecars"] = false.into();
     }
+    shown
 }
 
 fn show_bind_local(bind: &BindLocal) -> Value {

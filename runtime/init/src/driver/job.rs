@@ -16,10 +16,10 @@ use tractorun_sys::{Signal, tree};
 use super::signals::{Kind, Signals};
 use super::timers::Timers;
 use super::{Clock, Driver, GuardLine, Leadership, Lifeline, Starter, say_error};
-use crate::job::{self, Environment, JobPlan, Prefix, StartUpError, Started};
+use crate::job::{self, Environment, JobPlan, Prefix, SidecarPlan, StartUpError, Started, WorkerPlan};
 use crate::output::{Pump, Sink, Style};
 use crate::rendezvous::Membership;
-use crate::supervisor::{Conclusion, Identity, Leader, Mode, Node, Setup};
+use crate::supervisor::{Conclusion, Identity, Leader, Member, Mode, Node, Setup};
 
 /// How long the end of the control channel and of the transaction may take: nobody depends on it any more.
 const CLOSE_LIMIT: Duration = Duration::from_secs(3);
@@ -138,6 +138,7 @@ async fn run_started(
     let setup = Setup {
         mode: Mode::Job { own, leader },
         ranks: plan.workers.iter().map(|worker| worker.rank).collect(),
+        sidecars: plan.sidecars.iter().map(|sidecar| sidecar.restart_policy).collect(),
         grace_period: plan.grace_period,
     };
     let leadership =
@@ -145,7 +146,7 @@ async fn run_started(
     let mut driver = Driver {
         clock,
         node: Node::new(setup),
-        starter: Box::new(WorkerStarter { plan, descriptor_limit }),
+        starter: Box::new(PlanStarter { plan, descriptor_limit }),
         pump: Pump::new(sink),
         signals,
         lifeline: lines.lifeline,
@@ -153,6 +154,7 @@ async fn run_started(
         timers: Timers::new(),
         link: Some(link),
         leadership,
+        others_but: None,
         conclusion: None,
     };
     let conclusion = driver.run().await;
@@ -189,27 +191,34 @@ fn identities(topology: &Topology, workers_per_node: usize) -> Vec<Identity> {
         .collect()
 }
 
-/// Starts the workers of a plan.
-struct WorkerStarter {
+/// Starts the workers and sidecars of a plan.
+struct PlanStarter {
     plan: JobPlan,
-    /// What the workers may have open, where init has raised its own limit.
+    /// What they may have open, where init has raised its own limit.
     descriptor_limit: Option<Limit>,
 }
 
-impl Starter for WorkerStarter {
-    fn command(&mut self, worker: usize, pump: &mut Pump) -> io::Result<Command> {
-        let style = self.style(worker);
-        let worker_plan = &self.plan.workers[worker];
-        let (stdout, stderr) = pump.open(worker, &style)?;
-        let (program, args) = worker_plan
-            .command
+impl Starter for PlanStarter {
+    fn command(&mut self, member: Member, pump: &mut Pump) -> io::Result<Command> {
+        let (stdout, stderr) = pump.open(member, &self.style(member))?;
+        let (command, environment, working_directory) = match member {
+            Member::Worker(index) => {
+                let WorkerPlan { command, environment, working_directory, .. } = &self.plan.workers[index];
+                (command, environment, working_directory)
+            }
+            Member::Sidecar(index) => {
+                let SidecarPlan { command, environment, working_directory, .. } = &self.plan.sidecars[index];
+                (command, environment, working_directory)
+            }
+        };
+        let (program, args) = command
             .split_first()
             .map_or_else(Default::default, |(program, args)| (program.clone(), args.to_vec()));
         Ok(Command {
             program,
             args,
-            environment: worker_plan.environment.clone(),
-            working_directory: Some(worker_plan.working_directory.clone()),
+            environment: environment.clone(),
+            working_directory: Some(working_directory.clone()),
             stdin: Stdio::Null,
             stdout: Stdio::Fd(stdout),
             stderr: Stdio::Fd(stderr),
@@ -220,14 +229,15 @@ impl Starter for WorkerStarter {
     }
 }
 
-impl WorkerStarter {
-    fn style(&self, worker: usize) -> Style {
-        match self.plan.prefix {
-            Prefix::Rank => {
-                Style::Shared { prefix: format!("[{}] ", self.plan.workers[worker].rank).into_bytes() }
-            }
-            Prefix::None if self.plan.workers.len() > 1 => Style::Shared { prefix: Vec::new() },
-            Prefix::None => Style::Sole,
+impl PlanStarter {
+    fn style(&self, member: Member) -> Style {
+        let shared = |prefix: String| Style::Shared { prefix: prefix.into_bytes() };
+        let JobPlan { workers, sidecars, prefix, .. } = &self.plan;
+        match (member, prefix) {
+            (Member::Sidecar(index), _) => shared(format!("[sidecar {index}] ")),
+            (Member::Worker(index), Prefix::Rank) => shared(format!("[{}] ", workers[index].rank)),
+            (Member::Worker(_), Prefix::None) if workers.len() + sidecars.len() > 1 => shared(String::new()),
+            (Member::Worker(_), Prefix::None) => Style::Sole,
         }
     }
 }

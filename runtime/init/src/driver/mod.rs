@@ -12,6 +12,7 @@ mod signals;
 mod timers;
 
 use std::io;
+use std::time::Duration;
 
 use tracing::{debug, error, info, warn};
 use tractorun_contract::exit::ExitReason as ContractExit;
@@ -24,7 +25,8 @@ use self::timers::Timers;
 use crate::control::{Hub, HubEvent, Link, LinkEvent};
 use crate::output::Pump;
 use crate::supervisor::{
-    Action, Announcement, Conclusion, Event, Leader, LeaderAction, LeaderEvent, Node, Target, Timer,
+    Action, Announcement, Conclusion, Event, Leader, LeaderAction, LeaderEvent, Member, Node, Sidecar,
+    Target, Timer,
 };
 
 pub use clock::Clock;
@@ -44,6 +46,8 @@ struct Driver {
     timers: Timers<AnyTimer>,
     link: Option<Link>,
     leadership: Option<Leadership>,
+    /// Asked for by [`Action::LookForOthers`]: done once per round of reaping, since it reads all of `/proc`.
+    others_but: Option<Vec<Pid>>,
     conclusion: Option<Conclusion>,
 }
 
@@ -53,10 +57,10 @@ struct Leadership {
     hub: Hub,
 }
 
-/// How a worker is started.
+/// How a worker or sidecar is started.
 trait Starter {
-    /// The command of this worker, its streams open.
-    fn command(&mut self, worker: usize, pump: &mut Pump) -> io::Result<Command>;
+    /// The command of this member, its streams open.
+    fn command(&mut self, member: Member, pump: &mut Pump) -> io::Result<Command>;
 }
 
 /// Timers of the node and of the leader.
@@ -172,8 +176,8 @@ impl Driver {
 
     fn perform(&mut self, action: Action) {
         match action {
-            Action::Spawn { worker } => {
-                let answer = self.spawn(worker);
+            Action::Spawn(member) => {
+                let answer = self.spawn(member);
                 self.feed(answer);
             }
             Action::Signal { pid, target, signal } => {
@@ -185,18 +189,28 @@ impl Driver {
                     debug!("cannot send {signal} to {pid}: {error}");
                 }
             }
-            Action::SignalTree(signal) => {
-                self.signal_tree(signal);
+            Action::SignalTree { signal, spared } => {
+                self.signal_tree(signal, &spared);
                 // Who is stopped could do nothing about it, grace or not.
-                self.signal_tree(Signal::CONT);
+                self.signal_tree(Signal::CONT, &spared);
+            }
+            Action::SignalBranch { root, signal } => {
+                for signal in [signal, Signal::CONT] {
+                    if let Err(error) = tree::signal_branch(root, signal) {
+                        debug!("cannot see the process tree: {error}");
+                        // Who is gone by now is no matter.
+                        let _ = signal::send_group(root, signal);
+                    }
+                }
             }
             Action::KillTree => {
                 if let Err(error) = tree::kill_descendants() {
                     debug!("cannot see the process tree: {error}");
-                    self.signal_groups(Signal::KILL);
+                    self.signal_groups(Signal::KILL, &[]);
                 }
             }
             Action::LookAtTree => self.reap(),
+            Action::LookForOthers { spared } => self.others_but = Some(spared),
             Action::StartTimer { timer, after } => self.timers.start(AnyTimer::Node(timer), after),
             Action::Tell(message) => {
                 if let Some(link) = &self.link {
@@ -209,22 +223,22 @@ impl Driver {
         }
     }
 
-    fn spawn(&mut self, worker: usize) -> Event {
-        let command = match self.starter.command(worker, &mut self.pump) {
+    fn spawn(&mut self, member: Member) -> Event {
+        let command = match self.starter.command(member, &mut self.pump) {
             Ok(command) => command,
             Err(error) => {
                 let reason = format!("cannot open its pipes: {error}");
-                return Event::SpawnFailed { worker, reason, exit_code: 126 };
+                return Event::SpawnFailed { member, reason, exit_code: 126 };
             }
         };
         match spawn(&command) {
-            Ok(pid) => Event::Spawned { worker, pid },
+            Ok(pid) => Event::Spawned { member, pid },
             Err(error) => {
                 say_error(&error.to_string());
                 if let Some(hint) = error.hint() {
                     say_error(&format!("hint: {hint}"));
                 }
-                Event::SpawnFailed { worker, reason: error.reason(), exit_code: error.exit_code() }
+                Event::SpawnFailed { member, reason: error.reason(), exit_code: error.exit_code() }
             }
         }
     }
@@ -234,33 +248,47 @@ impl Driver {
         loop {
             match reap_any() {
                 Ok(Reaped::Child(pid, reason)) => {
-                    let stderr_tail = match self.worker_of(pid) {
-                        Some(worker) => self.pump.drain(worker),
+                    let stderr_tail = match self.node.member_of(pid) {
+                        Some(member) => self.pump.drain(member),
                         None => Vec::new(),
                     };
                     self.feed(Event::ChildExited { pid, reason: to_contract(reason), stderr_tail });
                 }
-                Ok(Reaped::NoneEnded) => return,
+                Ok(Reaped::NoneEnded) => return self.look_for_others(),
                 Ok(Reaped::NoChildren) => return self.feed(Event::TreeEmpty),
                 Err(error) => return error!("cannot reap: {error}"),
             }
         }
     }
 
-    fn worker_of(&self, pid: Pid) -> Option<usize> {
-        self.node.running().find(|(_, running)| *running == pid).map(|(worker, _)| worker)
-    }
-
-    fn signal_tree(&self, signal: Signal) {
-        if let Err(error) = tree::signal_descendants(signal) {
-            // No `/proc`, or one of another namespace: reach whom we know.
+    fn look_for_others(&mut self) {
+        let Some(spared) = self.others_but.take() else { return };
+        let others = tree::others(&spared).unwrap_or_else(|error| {
+            // The workers have ended, and more cannot be known.
             debug!("cannot see the process tree: {error}");
-            self.signal_groups(signal);
+            Vec::new()
+        });
+        if others.is_empty() {
+            self.feed(Event::OthersGone);
         }
     }
 
-    fn signal_groups(&self, signal: Signal) {
-        for (_, pid) in self.node.running() {
+    fn signal_tree(&self, signal: Signal, spared: &[Pid]) {
+        let result = match spared {
+            [] => tree::signal_descendants(signal),
+            spared => tree::signal_others(spared, signal),
+        };
+        if let Err(error) = result {
+            // No `/proc`, or one of another namespace: reach whom we know.
+            debug!("cannot see the process tree: {error}");
+            self.signal_groups(signal, spared);
+        }
+    }
+
+    fn signal_groups(&self, signal: Signal, spared: &[Pid]) {
+        let workers = self.node.running().map(|(_, pid)| pid);
+        let sidecars = self.node.sidecars().iter().filter_map(Sidecar::pid);
+        for pid in workers.chain(sidecars).filter(|pid| !spared.contains(pid)) {
             // Who is gone by now is no matter.
             let _ = signal::send_group(pid, signal);
         }
@@ -274,8 +302,35 @@ impl Driver {
                 info!(count, %seconds, "workers started");
             }
             Announcement::Stopping(failure) => warn!("stopping all workers: {failure}"),
+            Announcement::SidecarExited { sidecar, reason, restart_after } => {
+                let end = match *reason {
+                    ContractExit::Code(code) => format!("exited with code {code}"),
+                    ContractExit::Signal(number) => {
+                        let signal =
+                            Signal::from_number(number).map_or_else(|| number.to_string(), Signal::name);
+                        format!("was killed by {signal}")
+                    }
+                };
+                let then = what_then(*restart_after);
+                if reason.is_success() {
+                    info!("sidecar {sidecar} {end}; {then}");
+                } else {
+                    warn!("sidecar {sidecar} {end}; {then}");
+                }
+            }
+            Announcement::SidecarNotStarted { sidecar, restart_after } => {
+                warn!("sidecar {sidecar} could not be started; {}", what_then(*restart_after));
+            }
             Announcement::GaveUp => error!("some processes outlive SIGKILL; leaving them to the kernel"),
         }
+    }
+}
+
+/// What becomes of a sidecar that ended.
+fn what_then(restart_after: Option<Duration>) -> String {
+    match restart_after {
+        Some(after) => format!("starting it again in {:.1} s", after.as_secs_f64()),
+        None => "it is not started again".to_owned(),
     }
 }
 

@@ -14,7 +14,7 @@ use super::timers::Timers;
 use super::{Clock, Driver, GuardLine, Lifeline, Starter};
 use crate::job::Environment;
 use crate::output::{Pump, Sink};
-use crate::supervisor::{Mode, Node, Setup, Target};
+use crate::supervisor::{Member, Mode, Node, Setup, Target};
 
 /// What the program has left behind gets SIGTERM and this long before SIGKILL: the container is over, and whoever
 /// waits for it should not wait for a daemon.
@@ -49,7 +49,12 @@ pub async fn run_plain(
         return InitExit::Internal.code();
     }
     let PlainCommand { command, target } = command;
-    let setup = Setup { mode: Mode::Plain { target }, ranks: vec![0], grace_period: GRACE_PERIOD };
+    let setup = Setup {
+        mode: Mode::Plain { target },
+        ranks: vec![0],
+        sidecars: Vec::new(),
+        grace_period: GRACE_PERIOD,
+    };
     let environment = environment.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let mut driver = Driver {
         clock,
@@ -62,6 +67,7 @@ pub async fn run_plain(
         timers: Timers::new(),
         link: None,
         leadership: None,
+        others_but: None,
         conclusion: None,
     };
     driver.run().await.code
@@ -74,7 +80,7 @@ struct ProgramStarter {
 }
 
 impl Starter for ProgramStarter {
-    fn command(&mut self, _worker: usize, _pump: &mut Pump) -> io::Result<Command> {
+    fn command(&mut self, _member: Member, _pump: &mut Pump) -> io::Result<Command> {
         let mut words = self.command.iter().cloned();
         Ok(Command {
             program: words.next().unwrap_or_default(),

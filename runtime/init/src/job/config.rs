@@ -11,8 +11,8 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use tractorun_contract::env::{self, client, yt};
 use tractorun_contract::job_spec::{
-    Bind, Cluster, CypressBind, EnvSource, EnvVar, JobSpec, Lib, LinePrefix, Mesh, ParseError, SpecVersion,
-    Timeouts,
+    Bind, Cluster, CypressBind, EnvSource, EnvVar, JobSpec, Lib, LinePrefix, Mesh, ParseError, Sidecar,
+    SpecVersion, Timeouts,
 };
 use tractorun_contract::secret::Secret;
 use tractorun_yt::ClientConfig;
@@ -52,6 +52,7 @@ pub(super) struct Config {
     pub(super) working_directory: PathBuf,
     pub(super) command: Vec<OsString>,
     pub(super) env: Vec<EnvVar>,
+    pub(super) sidecars: Vec<Sidecar>,
     #[expect(clippy::struct_field_names, reason = "the user knows it by this name")]
     pub(super) user_config: Option<Map<String, Value>>,
     pub(super) binds: Vec<Bind>,
@@ -108,6 +109,7 @@ fn check(spec: JobSpec, environment: &Environment, sandbox: &Path) -> Result<Con
         command,
         env,
         user_config,
+        sidecars,
         binds,
         libs,
         cypress_binds,
@@ -120,7 +122,10 @@ fn check(spec: JobSpec, environment: &Environment, sandbox: &Path) -> Result<Con
         problems.add("yt_path", &format!("expected a path that starts with //, got {yt_path:?}"));
     }
     check_mesh(mesh, &mut problems);
-    check_command(&command, &mut problems);
+    check_command("command", &command, &mut problems);
+    for (index, sidecar) in sidecars.iter().enumerate() {
+        check_command(&format!("sidecars[{index}].command"), &sidecar.command, &mut problems);
+    }
     check_env(&env, &mut problems);
     check_files(&binds, &libs, &cypress_binds, &mut problems);
     if heartbeat_ms == 0 {
@@ -174,6 +179,7 @@ fn check(spec: JobSpec, environment: &Environment, sandbox: &Path) -> Result<Con
         working_directory,
         command: command.into_iter().map(OsString::from).collect(),
         env,
+        sidecars,
         user_config,
         binds,
         libs,
@@ -216,17 +222,17 @@ fn check_mesh(mesh: Mesh, problems: &mut Problems) {
     }
 }
 
-fn check_command(command: &[String], problems: &mut Problems) {
+fn check_command(field: &str, command: &[String], problems: &mut Problems) {
     if command.first().is_none_or(String::is_empty) {
-        problems.add("command", "expected a command, got none");
+        problems.add(field, "expected a command, got none");
     }
     if command.iter().any(|argument| argument.contains('\0')) {
-        problems.add("command", "a NUL byte cannot be passed to a process");
+        problems.add(field, "a NUL byte cannot be passed to a process");
     }
 }
 
 fn check_env(env: &[EnvVar], problems: &mut Problems) {
-    for EnvVar { name, source } in env {
+    for EnvVar { name, source, scope: _ } in env {
         if name.is_empty() || name.contains(['=', '\0']) {
             problems.add("env", &format!("{name:?} cannot be the name of a variable"));
         }

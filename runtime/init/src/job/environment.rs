@@ -1,10 +1,13 @@
-//! The complete environment of a worker. No IO.
+//! The complete environment of a worker or sidecar. No IO.
 //!
 //! Layers, a later one wins:
 //! 1. what the job inherited, without what is init's own (its token above all);
 //! 2. what the launcher promised: proxy, token, the user's config, a `PATH`;
 //! 3. the user's variables;
 //! 4. who the worker is: ranks, endpoints, paths. Nobody overrides these.
+//!
+//! A sidecar gets the job's environment as a worker does, and is told which node and sidecar it is. It gets no rank
+//! and no world size: a library that finds those would take it for a worker.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -41,18 +44,10 @@ pub(super) struct NodeContext<'a> {
 impl NodeContext<'_> {
     /// The environment of one worker, sorted by name; `worker_config` is the file that `TRACTO_CONFIG` names.
     pub(super) fn worker(&self, local_rank: u32, worker_config: &Path) -> Vec<(OsString, OsString)> {
-        let mut variables: BTreeMap<OsString, OsString> = self
-            .inherited
-            .iter()
-            .filter(|(name, _)| !is_init_own(name))
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect();
-        variables.entry("PATH".into()).or_insert_with(|| DEFAULT_PATH.into());
+        let mut variables = self.inherited();
         if self.config.mesh.process_per_node > 1 {
             variables.entry(OMP_NUM_THREADS.into()).or_insert_with(|| "1".into());
         }
-        // The Python client refuses plain HTTP in a job otherwise, and workers are in one.
-        variables.entry(client::ALLOW_HTTP_FROM_JOB.into()).or_insert_with(|| "1".into());
         self.promised(&mut variables);
         variables.extend(self.user.iter().cloned());
         self.extend_python_path(&mut variables);
@@ -61,6 +56,40 @@ impl NodeContext<'_> {
         }
         variables.insert(worker::TRACTO_CONFIG.into(), worker_config.into());
         variables.into_iter().collect()
+    }
+
+    /// The environment of one sidecar, sorted by name; `self.user` holds what is for sidecars too.
+    pub(super) fn sidecar(&self, index: usize) -> Vec<(OsString, OsString)> {
+        let mut variables = self.inherited();
+        self.promised(&mut variables);
+        variables.extend(self.user.iter().cloned());
+        self.extend_python_path(&mut variables);
+        let Topology { workers: _, master_host, master_port } = self.topology;
+        for (name, value) in [
+            (worker::MASTER_ADDR, master_host.clone()),
+            (worker::MASTER_PORT, master_port.to_string()),
+            (worker::NODE_RANK, self.config.node_rank.to_string()),
+            (env::INCARNATION_ID, self.incarnation.to_string()),
+            (env::YT_PATH, self.config.yt_path.clone()),
+            (env::SIDECAR_INDEX, index.to_string()),
+        ] {
+            variables.insert(name.into(), value.into());
+        }
+        variables.into_iter().collect()
+    }
+
+    /// What the job inherited, without what is init's own.
+    fn inherited(&self) -> BTreeMap<OsString, OsString> {
+        let mut variables: BTreeMap<OsString, OsString> = self
+            .inherited
+            .iter()
+            .filter(|(name, _)| !is_init_own(name))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        variables.entry("PATH".into()).or_insert_with(|| DEFAULT_PATH.into());
+        // The Python client refuses plain HTTP in a job otherwise, and these are in one.
+        variables.entry(client::ALLOW_HTTP_FROM_JOB.into()).or_insert_with(|| "1".into());
+        variables
     }
 
     fn promised(&self, variables: &mut BTreeMap<OsString, OsString>) {

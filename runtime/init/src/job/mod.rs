@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{debug, info};
 use tractorun_contract::exit::InitExit;
-use tractorun_contract::job_spec::{Bind, CypressBind, Lib};
+use tractorun_contract::job_spec::{Bind, CypressBind, Lib, RestartPolicy};
 use tractorun_yt::Client;
 
 use crate::rendezvous::address::own_host_name;
@@ -54,6 +54,8 @@ pub struct Started {
 pub struct JobPlan {
     /// The workers, by local rank.
     pub workers: Vec<WorkerPlan>,
+    /// The sidecars, in the order they are started.
+    pub sidecars: Vec<SidecarPlan>,
     /// From SIGTERM to SIGKILL.
     pub grace_period: Duration,
     /// What the workers' lines carry in front.
@@ -81,6 +83,19 @@ pub struct WorkerPlan {
     pub environment: Vec<(OsString, OsString)>,
     /// Where it starts.
     pub working_directory: PathBuf,
+}
+
+/// One process beside the workers. `Debug` shows the names of its variables only: values may be secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SidecarPlan {
+    /// Command and arguments, at least one element; looked up in `PATH` of `environment`.
+    pub command: Vec<OsString>,
+    /// The complete environment: nothing else is inherited.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Where it starts.
+    pub working_directory: PathBuf,
+    /// What its end leads to.
+    pub restart_policy: RestartPolicy,
 }
 
 /// What the workers' lines carry in front.
@@ -169,8 +184,9 @@ async fn start_up_in(environment: &Environment, sandbox: &Path) -> Result<Starte
     );
 
     let workers = plan_workers(&config, environment, &user, &python_path, &membership)?;
+    let sidecars = plan_sidecars(&config, environment, &user, &python_path, &membership);
     let Config { grace_period, prefix, node_rank, job_id, sandbox, .. } = config;
-    let plan = JobPlan { workers, grace_period, prefix, node_rank, host, job_id, sandbox };
+    let plan = JobPlan { workers, sidecars, grace_period, prefix, node_rank, host, job_id, sandbox };
     Ok(Started { plan, membership })
 }
 
@@ -229,6 +245,30 @@ fn plan_workers(
     Ok(workers)
 }
 
+fn plan_sidecars(
+    config: &Config,
+    inherited: &Environment,
+    user: &[(OsString, OsString)],
+    python_path: &[PathBuf],
+    membership: &Membership,
+) -> Vec<SidecarPlan> {
+    let Membership { incarnation, topology, .. } = membership;
+    // The values are in the order of the variables.
+    let everybodys = config.env.iter().zip(user).filter(|(variable, _)| variable.scope.is_everybody());
+    let user: Vec<_> = everybodys.map(|(_, value)| value.clone()).collect();
+    let context =
+        NodeContext { config, inherited, user: &user, python_path, incarnation: *incarnation, topology };
+    let sidecars = config.sidecars.iter().enumerate();
+    sidecars
+        .map(|(index, sidecar)| SidecarPlan {
+            command: sidecar.command.iter().map(OsString::from).collect(),
+            environment: context.sidecar(index),
+            working_directory: config.working_directory.clone(),
+            restart_policy: sidecar.restart_policy,
+        })
+        .collect()
+}
+
 /// Tells blocking work that nobody waits for it any more.
 #[derive(Debug, Default)]
 struct CancelOnDrop(Arc<AtomicBool>);
@@ -281,6 +321,20 @@ impl fmt::Debug for WorkerPlan {
             .field("command", command)
             .field("environment", &environment.iter().map(|(name, _)| name).collect::<Vec<_>>())
             .field("working_directory", working_directory)
+            .finish()
+    }
+}
+
+// === impl SidecarPlan ===
+
+impl fmt::Debug for SidecarPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { command, environment, working_directory, restart_policy } = self;
+        f.debug_struct("SidecarPlan")
+            .field("command", command)
+            .field("environment", &environment.iter().map(|(name, _)| name).collect::<Vec<_>>())
+            .field("working_directory", working_directory)
+            .field("restart_policy", restart_policy)
             .finish()
     }
 }

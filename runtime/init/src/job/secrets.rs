@@ -42,7 +42,7 @@ pub(super) async fn resolve(
 ) -> Result<Vec<(OsString, OsString)>, SecretError> {
     let mut values: Vec<Option<OsString>> = vec![None; variables.len()];
     let mut reads = JoinSet::new();
-    for (index, EnvVar { name, source: from }) in variables.iter().enumerate() {
+    for (index, EnvVar { name, source: from, scope: _ }) in variables.iter().enumerate() {
         match from {
             EnvSource::Value(value) => values[index] = Some(value.into()),
             EnvSource::CypressPath(path) => {
@@ -91,6 +91,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::sync::Arc;
 
+    use tractorun_contract::job_spec::EnvScope;
     use tractorun_yt::value;
 
     use super::*;
@@ -119,12 +120,13 @@ mod tests {
     }
 
     fn from_cypress(name: &str, path: &str) -> EnvVar {
-        EnvVar { name: name.into(), source: EnvSource::CypressPath(path.into()) }
+        EnvVar { name: name.into(), source: EnvSource::CypressPath(path.into()), scope: EnvScope::Everybody }
     }
 
     #[tokio::test]
     async fn values_come_in_the_users_order() {
-        let plain = EnvVar { name: "PLAIN".into(), source: EnvSource::Value("p".into()) };
+        let plain =
+            EnvVar { name: "PLAIN".into(), source: EnvSource::Value("p".into()), scope: EnvScope::Workers };
         let variables = [
             from_cypress("T", "//text"),
             plain,

@@ -1,4 +1,4 @@
-//! Reading the workers' pipes.
+//! Reading the pipes of workers and sidecars.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,6 +13,7 @@ use tractorun_sys::descriptor;
 use super::lines::{Splitter, Style};
 use super::sink::Sink;
 use super::tail::Tail;
+use crate::supervisor::Member;
 
 /// Room in each pipe, where the kernel allows it: a worker that writes a burst is not held up by us.
 const PIPE_BYTES: u32 = 1024 * 1024;
@@ -24,7 +25,7 @@ const READ_BYTES: usize = 64 * 1024;
 /// pipe may go on writing, and must not hold up the report.
 const DRAIN_BYTES: usize = 2 * PIPE_BYTES as usize;
 
-/// All streams of all workers of a node.
+/// All streams of all workers and sidecars of a node.
 pub struct Pump {
     sink: Sink,
     streams: Vec<Stream>,
@@ -34,8 +35,8 @@ pub struct Pump {
 }
 
 struct Stream {
-    /// Index of its worker.
-    worker: usize,
+    /// Whose it is.
+    member: Member,
     source: pipe::Receiver,
     splitter: Splitter,
     /// For stderr: its last lines.
@@ -58,20 +59,22 @@ impl Pump {
         Self { sink, streams: Vec::new(), buffer: vec![0; READ_BYTES].into(), batch: Vec::new() }
     }
 
-    /// Opens the pipes of a worker; returns the ends that it gets as stdout and stderr. Needs a tokio runtime.
-    pub fn open(&mut self, worker: usize, style: &Style) -> io::Result<(OwnedFd, OwnedFd)> {
-        let stdout = self.open_one(worker, style, None)?;
-        let stderr = self.open_one(worker, style, Some(Tail::default()))?;
+    /// Opens the pipes of a member; returns the ends that it gets as stdout and stderr. Needs a tokio runtime.
+    pub fn open(&mut self, member: Member, style: &Style) -> io::Result<(OwnedFd, OwnedFd)> {
+        // Of an earlier life, if it is a sidecar that starts again.
+        self.streams.retain(|stream| stream.member != member || stream.end == End::Open);
+        let stdout = self.open_one(member, style, None)?;
+        let stderr = self.open_one(member, style, Some(Tail::default()))?;
         Ok((stdout, stderr))
     }
 
-    fn open_one(&mut self, worker: usize, style: &Style, tail: Option<Tail>) -> io::Result<OwnedFd> {
+    fn open_one(&mut self, member: Member, style: &Style, tail: Option<Tail>) -> io::Result<OwnedFd> {
         let (reader, writer) = descriptor::pipe()?;
         // Refused where the user has many pipes already: a smaller one does too.
         let _ = descriptor::set_pipe_size(writer.as_fd(), PIPE_BYTES);
         let source = pipe::Receiver::from_owned_fd(reader)?;
         self.streams.push(Stream {
-            worker,
+            member,
             source,
             splitter: Splitter::new(style.clone()),
             tail,
@@ -111,11 +114,11 @@ impl Pump {
         if did_something { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// Passes on all that a dead worker has left in its pipes, whoever else holds them; returns the last lines of
+    /// Passes on all that a dead member has left in its pipes, whoever else holds them; returns the last lines of
     /// its stderr.
-    pub fn drain(&mut self, worker: usize) -> Vec<String> {
+    pub fn drain(&mut self, member: Member) -> Vec<String> {
         let mut last_lines = Vec::new();
-        for stream in self.streams.iter_mut().filter(|stream| stream.worker == worker) {
+        for stream in self.streams.iter_mut().filter(|stream| stream.member == member) {
             stream.drain(&mut self.buffer, &mut self.batch);
             if let Some(tail) = &stream.tail {
                 last_lines = tail.lines();
@@ -205,7 +208,7 @@ mod tests {
 
         fn open(&mut self, worker: usize) -> (File, File) {
             let style = Style::Shared { prefix: format!("[{worker}] ").into_bytes() };
-            let (stdout, stderr) = self.pump.open(worker, &style).unwrap();
+            let (stdout, stderr) = self.pump.open(Member::Worker(worker), &style).unwrap();
             (stdout.into(), stderr.into())
         }
 
@@ -241,10 +244,22 @@ mod tests {
         stdout.write_all(b"to stdout\n").unwrap();
         stderr.write_all(b"Traceback\nboom").unwrap();
         drop((stdout, stderr));
-        assert_eq!(harness.pump.drain(0), ["Traceback", "boom"]);
+        assert_eq!(harness.pump.drain(Member::Worker(0)), ["Traceback", "boom"]);
         assert_eq!(harness.shown(28), "[0] to stdout\n[0] Traceback\n");
         harness.pump.finish();
         assert_eq!(harness.shown(9), "[0] boom\n");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn who_starts_again_leaves_no_streams_behind() {
+        let mut harness = Harness::new();
+        for life in 0..3 {
+            let (stdout, mut stderr) = harness.open(0);
+            stderr.write_all(format!("life {life}\n").as_bytes()).unwrap();
+            drop((stdout, stderr));
+            assert_eq!(harness.pump.drain(Member::Worker(0)), [format!("life {life}")]);
+            assert_eq!(harness.pump.streams.len(), 2);
+        }
     }
 
     #[tokio::test(flavor = "current_thread")]

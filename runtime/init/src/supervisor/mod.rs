@@ -21,14 +21,22 @@
 //!                                                 Done <-------------------------+
 //! ```
 //!
-//! `Stopping` is SIGTERM to the node's whole tree, the grace period, then SIGKILL until nobody is left (or, after
-//! a limit, until we give up on what the kernel cannot kill). `Done` is the one terminal state: `Exit` was
+//! `Stopping` is SIGTERM to the node's whole tree (the sidecars last, in reverse), the grace period, then SIGKILL
+//! until nobody is left (or, after a limit, until we give up on what the kernel cannot kill). `Done` is the one terminal state: `Exit` was
 //! pushed, and nothing is pushed after it. A link lost while `Waiting(Succeeded)` leads to `Done` too.
 //!
 //! The leader: `Running -> Stopping -> Released`, or `Running -> Released` if all finish; `Released` is terminal.
 //!
 //! A guard that is gone leads from every state to `Stopping(Leaving)` with SIGKILL at once, or from `Waiting` to
 //! `Done`: the node behaves as if it had been killed itself, but for its tree.
+//!
+//! A sidecar, while its node is `Running` (there are no restarts after that):
+//!
+//! ```text
+//!   NotStarted --> Running --its policy says so--> BackingOff --timer--> Running
+//!                     |
+//!                     +----it does not-----------> Ended       (`fail`: the node fails as by a worker)
+//! ```
 //!
 //! Plain-init mode is a node with one process and no leader: `Running -> Stopping(Leaving) -> Done`; its signals,
 //! SIGTERM too, go to the process.
@@ -45,7 +53,7 @@ pub mod leader;
 pub mod node;
 
 pub use leader::{Leader, LeaderAction, LeaderEvent};
-pub use node::{Mode, Node, Setup};
+pub use node::{Mode, Node, Setup, Sidecar, Status};
 
 /// A node of the job, as failure records name it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,35 +69,38 @@ pub struct Identity {
 /// What happened to a node.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// Everything is ready for the workers: always the first event, once.
+    /// Everything is ready for the sidecars and workers: always the first event, once.
     Begun,
-    /// The program of this worker runs: answer to [`Action::Spawn`], before anything else is told.
+    /// The program of this member runs: answer to [`Action::Spawn`], before anything else is told.
     Spawned {
-        /// Index of the worker.
-        worker: usize,
+        /// Which.
+        member: Member,
         /// Its process.
         pid: Pid,
     },
-    /// The program of this worker could not be started: the other answer to [`Action::Spawn`].
+    /// The program of this member could not be started: the other answer to [`Action::Spawn`].
     SpawnFailed {
-        /// Index of the worker.
-        worker: usize,
+        /// Which.
+        member: Member,
         /// Command and reason, on one line.
         reason: String,
         /// What a shell would exit with.
         exit_code: u8,
     },
-    /// A child ended and was reaped: a worker or some orphan.
+    /// A child ended and was reaped: a worker, a sidecar or some orphan.
     ChildExited {
         /// Its process id.
         pid: Pid,
         /// How it ended.
         reason: ExitReason,
-        /// The last lines that it wrote to its stderr, if it was a worker.
+        /// The last lines that it wrote to its stderr, if it was no orphan.
         stderr_tail: Vec<String>,
     },
     /// The kernel says that this process has no children, and so no descendants.
     TreeEmpty,
+    /// Nobody but the sidecars that were to be spared, and what descends from them, is alive: answer to
+    /// [`Action::LookForOthers`], or none if it is not so.
+    OthersGone,
     /// Somebody sent init a signal.
     SignalReceived(Signal),
     /// The launcher that started init is gone.
@@ -110,11 +121,8 @@ pub enum Event {
 /// What the driver is to do for a node.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
-    /// Start this worker; answer with `Spawned` or `SpawnFailed` before anything else.
-    Spawn {
-        /// Index of the worker.
-        worker: usize,
-    },
+    /// Start this member; answer with `Spawned` or `SpawnFailed` before anything else.
+    Spawn(Member),
     /// Send a signal to one process or to its group.
     Signal {
         /// The process.
@@ -125,11 +133,28 @@ pub enum Action {
         signal: Signal,
     },
     /// Send a signal to every descendant, orphans included.
-    SignalTree(Signal),
+    SignalTree {
+        /// The signal.
+        signal: Signal,
+        /// These do not get it, nor what descends from them or is of their session.
+        spared: Vec<Pid>,
+    },
+    /// Send a signal to a sidecar, what descends from it and what is of its session.
+    SignalBranch {
+        /// The sidecar.
+        root: Pid,
+        /// The signal.
+        signal: Signal,
+    },
     /// Send SIGKILL to every descendant in a way that forking does not help against.
     KillTree,
     /// Reap, and say `TreeEmpty` if nobody is left.
     LookAtTree,
+    /// Say `OthersGone` if nobody lives but these, what descends from them and what is of their session.
+    LookForOthers {
+        /// Sidecars.
+        spared: Vec<Pid>,
+    },
     /// Start a timer; one of the same name that runs is replaced.
     StartTimer {
         /// Which.
@@ -143,6 +168,15 @@ pub enum Action {
     Announce(Announcement),
     /// End the process with this. Nothing follows it.
     Exit(Conclusion),
+}
+
+/// A process that the node is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Member {
+    /// The worker of this index.
+    Worker(usize),
+    /// The sidecar of this index.
+    Sidecar(usize),
 }
 
 /// Whom a signal goes to.
@@ -159,12 +193,19 @@ pub enum Target {
 pub enum Timer {
     /// SIGTERM was sent; SIGKILL follows.
     Grace,
+    /// Sidecars whose turn has not come must be told now.
+    LastCall,
     /// SIGKILL was sent; it is time to look for who escaped.
     KillAgain,
     /// Even SIGKILL does not help.
     GiveUp,
     /// Everything is stopped, and the leader says nothing.
     Release,
+    /// A sidecar is to be started again.
+    Restart {
+        /// Its index.
+        sidecar: usize,
+    },
 }
 
 /// What a person should know as it happens.
@@ -174,6 +215,22 @@ pub enum Announcement {
     WorkersStarted,
     /// The workers are being stopped because of this.
     Stopping(Failure),
+    /// A sidecar ended, and that is no failure of the job.
+    SidecarExited {
+        /// Its index.
+        sidecar: usize,
+        /// How it ended.
+        reason: ExitReason,
+        /// When it is started again, if it is.
+        restart_after: Option<Duration>,
+    },
+    /// A sidecar could not be started, and that is no failure of the job.
+    SidecarNotStarted {
+        /// Its index.
+        sidecar: usize,
+        /// When that is tried again, if it is.
+        restart_after: Option<Duration>,
+    },
     /// Some processes outlive SIGKILL.
     GaveUp,
 }

@@ -194,11 +194,60 @@ fn sources_of_binds_must_exist() {
 }
 
 #[test]
+fn a_wrong_sidecar_is_refused_with_what_is_right() {
+    let policies = "`always` or `on_failure` or `never` or `fail`";
+    for (json, expected) in [
+        (
+            r#"{"command": ["a"], "restart_policy": "on-failure"}"#,
+            format!(
+                "`restart_policy` of `--sidecar`: expected {policies}, got `on-failure`\n\
+                 hint: did you mean `on_failure`?"
+            ),
+        ),
+        (
+            r#"{"command": ["a"], "restart_policy": "sometimes"}"#,
+            format!("`restart_policy` of `--sidecar`: expected {policies}, got `sometimes`"),
+        ),
+        (
+            r#"{"command": ["a"]}"#,
+            "`--sidecar`: `restart_policy` is missing: expected `always`, `on_failure`, `never` or `fail`"
+                .to_owned(),
+        ),
+        (
+            r#"{"command": [], "restart_policy": "fail"}"#,
+            "`command` of `--sidecar`: expected a list of the program and its arguments, got an empty one"
+                .to_owned(),
+        ),
+        (
+            r#"{"command": "a", "restart_policy": "fail"}"#,
+            "`command` of `--sidecar`: expected a list, got `a`".to_owned(),
+        ),
+        (
+            r#"{"command": [""], "restart_policy": "fail"}"#,
+            "`command` of `--sidecar`: expected text that is not empty, got ``".to_owned(),
+        ),
+        (
+            r#"{"comand": ["a"], "restart_policy": "fail"}"#,
+            "unknown key `comand` of `--sidecar`, did you mean `command`?".to_owned(),
+        ),
+    ] {
+        let text = problems(&["--sidecar", json, "true"]);
+        assert!(text.starts_with(&expected), "{json}: {text}");
+    }
+    let text = file_problems("sidecars:\n- command: [a]\n  restart_policy: allways");
+    let expected = format!(
+        "c.yaml:3:19: `sidecars[0].restart_policy`: expected {policies}, got `allways`\nhint: did you mean `always`?"
+    );
+    assert_eq!(text, expected);
+    let env = problems(&["--env", r#"{"name": "A", "value": "1", "sidecars": "no"}"#, "true"]);
+    assert_eq!(env, "`sidecars` of `--env`: expected `true` or `false`, got `no`");
+}
+
+#[test]
 fn what_comes_later_is_refused_and_says_so() {
     let version = env!("CARGO_PKG_VERSION");
     let later = |what: &str| format!("`{what}` is not supported by tractorun {version} yet");
-    let cases: [(&[&str], &str); 6] = [
-        (&["--sidecar", r#"{"command": ["a"], "restart_policy": "always"}"#], "--sidecar"),
+    let cases: [(&[&str], &str); 5] = [
         (&["--operation-log-mode", "realtime_yt_table"], "--operation-log-mode realtime_yt_table"),
         (&["--tensorproxy.enabled", "true"], "--tensorproxy.enabled true"),
         (&["--tensorproxy.enabled"], "--tensorproxy.enabled true"),
@@ -211,7 +260,6 @@ fn what_comes_later_is_refused_and_says_so() {
     let in_file = |text: &str, place: &str, what: &str| {
         assert_eq!(file_problems(text), format!("c.yaml:{place}: {}", later(what)));
     };
-    in_file("sidecars:\n- {command: [a], restart_policy: always}", "2:3", "sidecars");
     in_file("operation_log_mode: realtime_yt_table", "1:21", "operation_log_mode realtime_yt_table");
     in_file("tensorproxy: {enabled: true}", "1:24", "tensorproxy.enabled true");
     in_file("mesh:\n  gpu_visibility: own", "2:3", "mesh.gpu_visibility");

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use serde_json::json;
-use tractorun_contract::job_spec::{EnvSource, EnvVar};
+use tractorun_contract::job_spec::{EnvScope, EnvSource, EnvVar, RestartPolicy, Sidecar};
 
 use super::super::options::{GivenIn, OPTIONS};
 use super::super::*;
@@ -32,6 +32,7 @@ fn defaults() -> Settings {
             pool: None,
         },
         env: Vec::new(),
+        sidecars: Vec::new(),
         resources: Resources::default(),
         user_config: None,
         bind_local: Vec::new(),
@@ -50,10 +51,14 @@ fn defaults() -> Settings {
 }
 
 fn variable(name: &str, source: EnvSource) -> EnvVar {
-    EnvVar { name: name.to_owned(), source }
+    EnvVar { name: name.to_owned(), source, scope: EnvScope::Everybody }
 }
 
-static EXAMPLES: [Example; 24] = [
+fn sidecar(command: &[&str], restart_policy: RestartPolicy) -> Sidecar {
+    Sidecar { command: command.iter().map(ToString::to_string).collect(), restart_policy }
+}
+
+static EXAMPLES: [Example; 27] = [
     Example {
         line: &["--yt-path", "//tmp/training"],
         yaml: "yt_path: //tmp/training",
@@ -184,6 +189,44 @@ static EXAMPLES: [Example; 24] = [
         },
     },
     Example {
+        line: &["--sidecar", r#"{"command": ["python", "script.py"], "restart_policy": "always"}"#],
+        yaml: "sidecars:\n  - command: [\"python\", \"script.py\"]\n    restart_policy: always",
+        set: |s| s.sidecars = vec![sidecar(&["python", "script.py"], RestartPolicy::Always)],
+    },
+    Example {
+        line: &[
+            "--sidecar",
+            r#"{"command": ["a", ""], "restart_policy": "on_failure"}"#,
+            "--sidecar",
+            r#"{"command": ["b"], "restart_policy": "never"}"#,
+            "--sidecar",
+            r#"{"command": ["c"], "restart_policy": "fail"}"#,
+        ],
+        yaml: "sidecars:\n- {command: [a, ''], restart_policy: on_failure}\n- {command: [b], restart_policy: never}\n\
+               - {command: [c], restart_policy: fail}",
+        set: |s| {
+            s.sidecars = vec![
+                sidecar(&["a", ""], RestartPolicy::OnFailure),
+                sidecar(&["b"], RestartPolicy::Never),
+                sidecar(&["c"], RestartPolicy::Fail),
+            ];
+        },
+    },
+    Example {
+        line: &[
+            "--env",
+            r#"{"name": "KEY", "value": "1", "sidecars": false}"#,
+            "--env",
+            r#"{"name": "MODE", "value": "2", "sidecars": true}"#,
+        ],
+        yaml: "env:\n- {name: KEY, value: 1, sidecars: false}\n- {name: MODE, value: 2, sidecars: true}",
+        set: |s| {
+            let value = |value: &str| EnvSource::Value(value.to_owned());
+            let key = variable("KEY", value("1"));
+            s.env = vec![EnvVar { scope: EnvScope::Workers, ..key }, variable("MODE", value("2"))];
+        },
+    },
+    Example {
         line: &["--proxy-stderr-mode", "primary"],
         yaml: "proxy_stderr_mode: primary",
         set: |s| s.proxy_stderr_mode = ProxyStderrMode::Primary,
@@ -241,13 +284,8 @@ fn what_comes_later_may_be_asked_for_not() {
 #[test]
 fn no_option_is_missing_from_the_examples() {
     /// Options whose effect comes later, or that are about the invocation; other tests are about them.
-    const ELSEWHERE: [&str; 5] = [
-        "sidecars",
-        "tensorproxy.enabled",
-        "tensorproxy.yt_path",
-        "tensorproxy.restart_policy",
-        "operation_log_mode",
-    ];
+    const ELSEWHERE: [&str; 4] =
+        ["tensorproxy.enabled", "tensorproxy.yt_path", "tensorproxy.restart_policy", "operation_log_mode"];
     for option in OPTIONS.iter().filter(|option| option.given_in == GivenIn::Both) {
         let name = format!("--{}", option.name);
         assert!(

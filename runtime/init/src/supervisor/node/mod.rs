@@ -1,25 +1,27 @@
-//! One node: its workers and what it owes its leader. See the parent module for the states.
+//! One node: its workers, its sidecars ([`sidecars`]) and what it owes its leader. See the parent module for the
+//! states, [`teardown`] for how the tree is ended.
 
 use std::time::Duration;
 
 use tractorun_contract::exit::{ExitReason, InitExit};
 use tractorun_contract::failure::{Cause, Failure};
+use tractorun_contract::job_spec::RestartPolicy;
 use tractorun_sys::{Pid, Signal};
 
-use super::{Action, Announcement, Conclusion, Event, Identity, Target, Timer};
+use self::teardown::Teardown;
+use super::{Action, Announcement, Conclusion, Event, Identity, Member, Target, Timer};
 use crate::control::{LeaderMessage, NodeMessage};
+
+pub use self::sidecars::{Sidecar, Status};
 
 #[cfg(test)]
 mod model;
 #[cfg(test)]
+mod sidecar_tests;
+mod sidecars;
+mod teardown;
+#[cfg(test)]
 mod tests;
-
-/// Between two rounds of SIGKILL: a killed process needs some milliseconds to be gone.
-const KILL_AGAIN: Duration = Duration::from_millis(20);
-
-/// How long SIGKILL is repeated. Only processes in an uninterruptible system call outlive it, and waiting
-/// longer would make the leader wait in vain: it gives every node five seconds more than its grace period.
-const KILL_LIMIT: Duration = Duration::from_secs(4);
 
 /// How much longer than its grace period a stopped node waits to be released. The leader needs the grace period
 /// of the slowest node and [`super::leader::STOP_MARGIN`]; a leader that says nothing at all is noticed by its
@@ -33,6 +35,8 @@ pub struct Setup {
     pub mode: Mode,
     /// Global ranks of the workers, by local rank; one of them in plain-init mode, its rank without meaning.
     pub ranks: Vec<u32>,
+    /// Policies of the sidecars, in the order they are started; none in plain-init mode.
+    pub sidecars: Vec<RestartPolicy>,
     /// From SIGTERM to SIGKILL.
     pub grace_period: Duration,
 }
@@ -59,8 +63,9 @@ pub enum Mode {
 pub struct Node {
     setup: Setup,
     workers: Vec<Worker>,
+    sidecars: Vec<Sidecar>,
     state: State,
-    /// When the first worker was to be started.
+    /// When the first process was to be started.
     begun_at: Option<Duration>,
     /// SIGTERMs and SIGINTs so far: the second one means "now".
     stop_signals: u32,
@@ -86,15 +91,6 @@ enum State {
     Done,
 }
 
-/// How far the end of the tree is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Teardown {
-    /// SIGTERM was sent.
-    Terminating,
-    /// SIGKILL was sent.
-    Killing,
-}
-
 /// What follows when the tree is dead.
 #[derive(Debug, Clone)]
 enum Outcome {
@@ -104,6 +100,15 @@ enum Outcome {
     Failed(Failure),
     /// Exit at once.
     Leaving(Conclusion),
+}
+
+/// What failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Culprit {
+    /// The worker of this index.
+    Worker(usize),
+    /// The node as a whole, or what the cause names.
+    Node,
 }
 
 /// Whether a stop was asked for by a person who may ask again, or noticed.
@@ -119,7 +124,8 @@ impl Node {
     /// A node whose workers are not started yet.
     pub fn new(setup: Setup) -> Self {
         let workers = vec![Worker::NotStarted; setup.ranks.len()];
-        Self { setup, workers, state: State::Running, begun_at: None, stop_signals: 0 }
+        let sidecars = setup.sidecars.iter().map(|policy| Sidecar::new(*policy)).collect();
+        Self { setup, workers, sidecars, state: State::Running, begun_at: None, stop_signals: 0 }
     }
 
     /// Takes what happened and pushes what is to be done.
@@ -130,24 +136,25 @@ impl Node {
         match event {
             Event::Begun => {
                 self.begun_at = Some(now);
-                actions.push(Action::Spawn { worker: 0 });
+                self.start_next(actions);
             }
-            Event::Spawned { worker, pid } => self.on_spawned(worker, pid, actions),
-            Event::SpawnFailed { worker, reason, exit_code } => {
+            Event::Spawned { member: Member::Worker(worker), pid } => self.on_spawned(worker, pid, actions),
+            Event::Spawned { member: Member::Sidecar(sidecar), pid } => {
+                self.on_sidecar_spawned(now, sidecar, pid, actions);
+            }
+            Event::SpawnFailed { member: Member::Worker(worker), reason, exit_code } => {
                 self.workers[worker] = Worker::Ended;
-                self.fail(
-                    now,
-                    Some(worker),
-                    Cause::WorkerNotStarted { reason },
-                    exit_code,
-                    Vec::new(),
-                    actions,
-                );
+                let cause = Cause::WorkerNotStarted { reason };
+                self.fail(now, Culprit::Worker(worker), cause, exit_code, Vec::new(), actions);
+            }
+            Event::SpawnFailed { member: Member::Sidecar(sidecar), reason, exit_code } => {
+                self.on_sidecar_not_started(now, sidecar, reason, exit_code, actions);
             }
             Event::ChildExited { pid, reason, stderr_tail } => {
                 self.on_child_exited(now, pid, reason, stderr_tail, actions);
             }
             Event::TreeEmpty => self.on_tree_empty(actions),
+            Event::OthersGone => self.on_others_gone(actions),
             Event::SignalReceived(signal) => self.on_signal(now, signal, actions),
             Event::LifelineEnded => self.stop(now, Signal::TERM, Urgency::Orderly, actions),
             Event::GuardLost => self.on_guard_lost(now, actions),
@@ -167,13 +174,27 @@ impl Node {
         })
     }
 
+    /// Who runs as this process.
+    pub fn member_of(&self, pid: Pid) -> Option<Member> {
+        let worker = self.workers.iter().position(|worker| *worker == Worker::Running { pid });
+        let sidecar = || self.sidecars.iter().position(|sidecar| sidecar.pid() == Some(pid));
+        worker.map(Member::Worker).or_else(|| sidecar().map(Member::Sidecar))
+    }
+
+    /// Starts who is next: the sidecars in their order, then the workers.
+    fn start_next(&self, actions: &mut Vec<Action>) {
+        let sidecar = self.sidecars.iter().position(|sidecar| sidecar.status == Status::NotStarted);
+        let worker = || self.workers.iter().position(|worker| *worker == Worker::NotStarted);
+        match sidecar.map(Member::Sidecar).or_else(|| worker().map(Member::Worker)) {
+            Some(next) => actions.push(Action::Spawn(next)),
+            None => actions.push(Action::Announce(Announcement::WorkersStarted)),
+        }
+    }
+
     fn on_spawned(&mut self, worker: usize, pid: Pid, actions: &mut Vec<Action>) {
         self.workers[worker] = Worker::Running { pid };
-        match &mut self.state {
-            State::Running => match self.workers.iter().position(|worker| *worker == Worker::NotStarted) {
-                Some(next) => actions.push(Action::Spawn { worker: next }),
-                None => actions.push(Action::Announce(Announcement::WorkersStarted)),
-            },
+        match &self.state {
+            State::Running => self.start_next(actions),
             // The decision to stop fell while this one was being started, so it missed the SIGTERM.
             State::Stopping { .. } | State::Waiting { .. } => self.kill(actions),
             State::Done => {}
@@ -188,12 +209,20 @@ impl Node {
         stderr_tail: Vec<String>,
         actions: &mut Vec<Action>,
     ) {
-        let Some(index) = self.workers.iter().position(|worker| *worker == Worker::Running { pid }) else {
-            return; // an orphan: that it was reaped is all there is to it
+        let index = match self.member_of(pid) {
+            Some(Member::Worker(index)) => index,
+            Some(Member::Sidecar(index)) => {
+                if let Status::Running { since, .. } = self.sidecars[index].status {
+                    self.on_sidecar_exited(now, index, since, reason, stderr_tail, actions);
+                }
+                return;
+            }
+            // An orphan: that it was reaped is all there is to it, unless the sidecars wait for it.
+            None => return self.look_for_others(actions),
         };
         self.workers[index] = Worker::Ended;
         if !matches!(self.state, State::Running) {
-            return;
+            return self.look_for_others(actions);
         }
         if let Mode::Plain { .. } = self.setup.mode {
             let conclusion = Conclusion { code: reason.code(), verdict: None };
@@ -209,7 +238,7 @@ impl Node {
             ExitReason::Code(code) => {
                 self.fail(
                     now,
-                    Some(index),
+                    Culprit::Worker(index),
                     Cause::WorkerExited { code },
                     reason.code(),
                     stderr_tail,
@@ -220,7 +249,7 @@ impl Node {
                 let signal = Signal::from_number(number).map_or_else(|| number.to_string(), Signal::name);
                 self.fail(
                     now,
-                    Some(index),
+                    Culprit::Worker(index),
                     Cause::WorkerKilled { signal },
                     reason.code(),
                     stderr_tail,
@@ -267,11 +296,16 @@ impl Node {
             | State::Stopping { outcome: Outcome::Succeeded, .. }
             | State::Waiting { outcome: Outcome::Succeeded } => {
                 let code = ExitReason::Signal(signal.number()).code();
-                self.fail(now, None, Cause::Stopped { signal: signal.name() }, code, Vec::new(), actions);
+                self.fail(
+                    now,
+                    Culprit::Node,
+                    Cause::Stopped { signal: signal.name() },
+                    code,
+                    Vec::new(),
+                    actions,
+                );
             }
-            State::Stopping { teardown: Teardown::Terminating, .. } if urgency == Urgency::Now => {
-                self.kill(actions);
-            }
+            State::Stopping { .. } if urgency == Urgency::Now => self.kill(actions),
             State::Waiting { outcome: Outcome::Failed(failure) } if urgency == Urgency::Now => {
                 let conclusion = Conclusion::of(failure.clone());
                 self.exit(conclusion, actions);
@@ -282,20 +316,16 @@ impl Node {
 
     fn on_timer(&mut self, timer: Timer, actions: &mut Vec<Action>) {
         match (timer, &self.state) {
-            (Timer::Grace, State::Stopping { teardown: Teardown::Terminating, .. }) => self.kill(actions),
-            (Timer::KillAgain, State::Stopping { teardown: Teardown::Killing, .. }) => {
-                kill_round(actions);
-            }
-            (Timer::GiveUp, State::Stopping { teardown: Teardown::Killing, .. }) => {
-                actions.push(Action::Announce(Announcement::GaveUp));
-                self.on_tree_empty(actions);
-            }
+            (Timer::Restart { sidecar }, _) => self.on_restart_timer(sidecar, actions),
             (Timer::Release, State::Waiting { outcome: Outcome::Failed(failure) }) => {
                 let conclusion = Conclusion::of(failure.clone());
                 self.exit(conclusion, actions);
             }
             // Left over from a state that is past.
-            (Timer::Grace | Timer::KillAgain | Timer::GiveUp | Timer::Release, _) => {}
+            (Timer::Release, _) => {}
+            (Timer::Grace | Timer::LastCall | Timer::KillAgain | Timer::GiveUp, _) => {
+                self.on_teardown_timer(timer, actions);
+            }
         }
     }
 
@@ -356,7 +386,7 @@ impl Node {
             // Without a SIGTERM before: that was not what was meant.
             State::Running => {
                 let outcome = Outcome::Leaving(conclusion);
-                self.state = State::Stopping { teardown: Teardown::Terminating, outcome };
+                self.state = State::Stopping { teardown: Teardown::Everybody, outcome };
             }
             State::Stopping { outcome, .. } => *outcome = Outcome::Leaving(conclusion),
             State::Waiting { .. } => return self.exit(conclusion, actions),
@@ -369,7 +399,7 @@ impl Node {
     fn fail(
         &mut self,
         now: Duration,
-        worker: Option<usize>,
+        culprit: Culprit,
         cause: Cause,
         exit_code: u8,
         stderr_tail: Vec<String>,
@@ -383,10 +413,13 @@ impl Node {
             }
         };
         // What did not start has no time to have run for.
-        let started = !matches!(cause, Cause::WorkerNotStarted { .. });
+        let started = !matches!(cause, Cause::WorkerNotStarted { .. } | Cause::SidecarNotStarted { .. });
         let elapsed = if started { self.elapsed(now) } else { Duration::ZERO };
         let mut failure = own.failure(cause, exit_code, elapsed);
-        failure.rank = worker.map(|index| self.setup.ranks[index]);
+        failure.rank = match culprit {
+            Culprit::Worker(index) => Some(self.setup.ranks[index]),
+            Culprit::Node => None,
+        };
         failure.stderr_tail = stderr_tail;
         actions.push(Action::Tell(NodeMessage::Failed(failure.clone())));
         actions.push(Action::Announce(Announcement::Stopping(failure.clone())));
@@ -408,27 +441,6 @@ impl Node {
         }
     }
 
-    fn begin_stopping(&mut self, outcome: Outcome, actions: &mut Vec<Action>) {
-        self.state = State::Stopping { teardown: Teardown::Terminating, outcome };
-        actions.push(Action::SignalTree(Signal::TERM));
-        actions.push(Action::StartTimer { timer: Timer::Grace, after: self.setup.grace_period });
-        // Often nobody is left, and then no SIGCHLD will come to say so.
-        actions.push(Action::LookAtTree);
-    }
-
-    /// No more grace.
-    fn kill(&mut self, actions: &mut Vec<Action>) {
-        let (State::Stopping { teardown: Teardown::Terminating, outcome } | State::Waiting { outcome }) =
-            &self.state
-        else {
-            return;
-        };
-        let outcome = outcome.clone();
-        self.state = State::Stopping { teardown: Teardown::Killing, outcome };
-        actions.push(Action::StartTimer { timer: Timer::GiveUp, after: KILL_LIMIT });
-        kill_round(actions);
-    }
-
     fn wait_for_release(&mut self, failure: Failure, actions: &mut Vec<Action>) {
         self.state = State::Waiting { outcome: Outcome::Failed(failure) };
         actions.push(Action::Tell(NodeMessage::Stopped));
@@ -444,13 +456,6 @@ impl Node {
     fn elapsed(&self, now: Duration) -> Duration {
         self.begun_at.map_or(Duration::ZERO, |begun_at| now.saturating_sub(begun_at))
     }
-}
-
-/// One round of SIGKILL.
-fn kill_round(actions: &mut Vec<Action>) {
-    actions.push(Action::KillTree);
-    actions.push(Action::StartTimer { timer: Timer::KillAgain, after: KILL_AGAIN });
-    actions.push(Action::LookAtTree);
 }
 
 // === impl Conclusion ===

@@ -1,5 +1,5 @@
 //! Random runs of a node in a small model of the world around it: processes that may ignore SIGTERM and leave
-//! orphans, a leader that says anything at any time, timers that fire in order.
+//! orphans, sidecars of every policy, a leader that says anything at any time, timers that fire in order.
 
 use std::collections::BTreeMap;
 
@@ -12,8 +12,9 @@ use super::*;
 enum Happening {
     /// The nth living process ends.
     Exit(usize, u8),
-    /// An orphan is born, as long as somebody lives.
+    /// The nth living process has a child, which outlives it.
     Orphan {
+        nth: usize,
         stubborn: bool,
     },
     /// SIGCHLD: the driver reaps.
@@ -31,6 +32,8 @@ enum Happening {
 #[derive(Debug)]
 struct Process {
     pid: Pid,
+    /// The sidecar that it descends from, or is.
+    branch: Option<Pid>,
     stubborn: bool,
     life: Life,
 }
@@ -42,6 +45,16 @@ enum Life {
     Reaped,
 }
 
+/// What the node has asked for so far of the end of its tree.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Stopping {
+    No,
+    /// The workers, then the sidecars one by one.
+    InOrder,
+    /// The last call has come, or SIGKILL.
+    All,
+}
+
 struct World {
     node: Node,
     now: Duration,
@@ -49,7 +62,10 @@ struct World {
     processes: Vec<Process>,
     /// Per worker: whether its start fails and whether it ignores SIGTERM.
     workers: Vec<(bool, bool)>,
+    /// The same per sidecar.
+    sidecars: Vec<(bool, bool)>,
     spawned: Vec<usize>,
+    stopping: Stopping,
     told: Vec<NodeMessage>,
     released_with_0: bool,
     gave_up: bool,
@@ -57,16 +73,20 @@ struct World {
 }
 
 impl World {
-    fn new(mode: Mode, workers: Vec<(bool, bool)>) -> Self {
+    fn new(mode: Mode, workers: Vec<(bool, bool)>, sidecars: Vec<SidecarCase>) -> Self {
         let ranks = (0..).take(workers.len()).collect();
-        let node = Node::new(Setup { mode, ranks, grace_period: Duration::from_secs(10) });
+        let policies = sidecars.iter().map(|sidecar| sidecar.0).collect();
+        let setup = Setup { mode, ranks, sidecars: policies, grace_period: Duration::from_secs(10) };
+        let node = Node::new(setup);
         let mut world = Self {
             node,
             now: Duration::ZERO,
             timers: BTreeMap::new(),
             processes: Vec::new(),
             workers,
+            sidecars: sidecars.into_iter().map(|(_, fails, stubborn)| (fails, stubborn)).collect(),
             spawned: Vec::new(),
+            stopping: Stopping::No,
             told: Vec::new(),
             released_with_0: false,
             gave_up: false,
@@ -88,29 +108,29 @@ impl World {
 
     fn perform(&mut self, action: Action) {
         match action {
-            Action::Spawn { worker } => {
-                assert!(!self.spawned.contains(&worker), "worker {worker} is started twice");
-                self.spawned.push(worker);
-                let (fails, stubborn) = self.workers[worker];
-                if fails {
-                    self.feed(Event::SpawnFailed { worker, reason: "x".into(), exit_code: 127 });
-                } else {
-                    let pid = self.bear(stubborn);
-                    self.feed(Event::Spawned { worker, pid });
+            Action::Spawn(member) => self.spawn(member),
+            Action::Signal { pid, signal, .. } => self.assert_not_reaped(pid, signal),
+            Action::SignalTree { signal, spared } => {
+                assert_eq!(self.stopping, Stopping::No, "SIGTERM is for once");
+                self.stopping = Stopping::InOrder;
+                self.send(signal, |process| process.branch.is_none_or(|branch| !spared.contains(&branch)));
+            }
+            Action::SignalBranch { root, signal } => {
+                self.assert_not_reaped(root, signal);
+                if self.stopping == Stopping::InOrder {
+                    self.assert_turn_of(root);
                 }
+                self.send(signal, |process| process.branch == Some(root));
             }
-            Action::Signal { pid, signal, .. } => {
-                let process = self.processes.iter().find(|process| process.pid == pid).unwrap();
-                assert_ne!(process.life, Life::Reaped, "{signal} to a pid that may be another's by now");
-            }
-            Action::SignalTree(signal) => {
-                for process in &mut self.processes {
-                    if process.life == Life::Living && !process.stubborn {
-                        process.life = Life::Ended(ExitReason::Signal(signal.number()));
-                    }
+            Action::LookForOthers { spared } => {
+                let is_other =
+                    |process: &Process| process.branch.is_none_or(|branch| !spared.contains(&branch));
+                if !self.processes.iter().any(|process| process.life == Life::Living && is_other(process)) {
+                    self.feed(Event::OthersGone);
                 }
             }
             Action::KillTree => {
+                self.stopping = Stopping::All;
                 for process in &mut self.processes {
                     if process.life == Life::Living {
                         process.life = Life::Ended(ExitReason::Signal(9));
@@ -131,9 +151,61 @@ impl World {
         }
     }
 
-    fn bear(&mut self, stubborn: bool) -> Pid {
+    fn spawn(&mut self, member: Member) {
+        assert_eq!(self.stopping, Stopping::No, "{member:?} is started while the node stops");
+        let (fails, stubborn) = match member {
+            Member::Worker(worker) => {
+                assert!(!self.spawned.contains(&worker), "worker {worker} is started twice");
+                self.spawned.push(worker);
+                self.workers[worker]
+            }
+            Member::Sidecar(sidecar) => {
+                assert_eq!(self.node.sidecars()[sidecar].pid(), None, "sidecar {sidecar} would run twice");
+                self.sidecars[sidecar]
+            }
+        };
+        if fails {
+            return self.feed(Event::SpawnFailed { member, reason: "x".into(), exit_code: 127 });
+        }
+        let pid = self.bear(stubborn, None);
+        if let Member::Sidecar(_) = member {
+            self.processes.last_mut().unwrap().branch = Some(pid);
+        }
+        self.feed(Event::Spawned { member, pid });
+    }
+
+    fn send(&mut self, signal: Signal, is_meant: impl Fn(&Process) -> bool) {
+        for process in self.processes.iter_mut().filter(|process| is_meant(process)) {
+            if process.life == Life::Living && !process.stubborn {
+                process.life = Life::Ended(ExitReason::Signal(signal.number()));
+            }
+        }
+    }
+
+    fn assert_not_reaped(&self, pid: Pid, signal: Signal) {
+        let process = self.processes.iter().find(|process| process.pid == pid).unwrap();
+        assert_ne!(process.life, Life::Reaped, "{signal} to a pid that may be another's by now");
+    }
+
+    /// A sidecar is told to stop: the workers, all they left behind, and the sidecars after it are gone.
+    fn assert_turn_of(&self, root: Pid) {
+        let later: Vec<Pid> = self
+            .node
+            .sidecars()
+            .iter()
+            .filter_map(Sidecar::pid)
+            .skip_while(|pid| *pid != root)
+            .skip(1)
+            .collect();
+        assert_eq!(later, [], "sidecars after {root} run");
+        let living = self.processes.iter().filter(|process| process.life == Life::Living);
+        let others: Vec<_> = living.filter(|process| process.branch.is_none()).collect();
+        assert!(others.is_empty(), "{root} is stopped before {others:?}");
+    }
+
+    fn bear(&mut self, stubborn: bool, branch: Option<Pid>) -> Pid {
         let pid = Pid::from_raw(100 + i32::try_from(self.processes.len()).unwrap()).unwrap();
-        self.processes.push(Process { pid, stubborn, life: Life::Living });
+        self.processes.push(Process { pid, branch, stubborn, life: Life::Living });
         pid
     }
 
@@ -155,6 +227,9 @@ impl World {
         if let Some((&timer, &at)) = self.timers.iter().min_by_key(|(_, at)| **at) {
             self.timers.remove(&timer);
             self.now = self.now.max(at);
+            if timer == Timer::LastCall {
+                self.stopping = Stopping::All;
+            }
             self.feed(Event::TimerFired(timer));
         }
     }
@@ -173,9 +248,11 @@ impl World {
                     self.processes[index].life = Life::Ended(ExitReason::Code(code));
                 }
             }
-            Happening::Orphan { stubborn } => {
-                if !self.living().is_empty() {
-                    self.bear(stubborn);
+            Happening::Orphan { nth, stubborn } => {
+                let living = self.living();
+                if !living.is_empty() {
+                    let branch = self.processes[living[nth % living.len()]].branch;
+                    self.bear(stubborn, branch);
                 }
             }
             Happening::Reap => self.reap(),
@@ -197,6 +274,14 @@ impl World {
     }
 }
 
+/// A sidecar: its policy, whether its start fails and whether it ignores SIGTERM.
+type SidecarCase = (RestartPolicy, bool, bool);
+
+fn sidecars() -> impl Strategy<Value = Vec<SidecarCase>> {
+    let policy = prop::sample::select(RestartPolicy::ALL.map(|(_, policy)| policy).to_vec());
+    proptest::collection::vec((policy, prop::bool::weighted(0.1), prop::bool::weighted(0.3)), 0..4)
+}
+
 fn identity(node_rank: u32) -> Identity {
     Identity { node_rank, host: "host".into(), job_id: "job".into() }
 }
@@ -210,7 +295,7 @@ fn happenings(is_job: bool) -> impl Strategy<Value = Vec<Happening>> {
     let common = prop_oneof![
         4 => (any::<usize>(), prop_oneof![4 => Just(0_u8), 1 => any::<u8>()])
             .prop_map(|(nth, code)| Happening::Exit(nth, code)),
-        1 => any::<bool>().prop_map(|stubborn| Happening::Orphan { stubborn }),
+        1 => (any::<usize>(), any::<bool>()).prop_map(|(nth, stubborn)| Happening::Orphan { nth, stubborn }),
         4 => Just(Happening::Reap),
         2 => Just(Happening::Timer),
         1 => signals.prop_map(Happening::Signal),
@@ -234,9 +319,10 @@ proptest! {
     #[test]
     fn every_run_of_a_job_ends_in_order(
         workers in proptest::collection::vec((prop::bool::weighted(0.05), any::<bool>()), 1..4),
+        sidecars in sidecars(),
         happenings in happenings(true),
     ) {
-        let mut world = World::new(job(), workers);
+        let mut world = World::new(job(), workers, sidecars);
         for happening in happenings {
             world.happen(happening);
         }
@@ -250,13 +336,48 @@ proptest! {
         prop_assert!(!world.gave_up, "processes that obey SIGKILL are never given up");
     }
 
+    /// Sidecars never keep a node from ending: if nothing but their lives happens until all workers have ended with
+    /// 0, and none of them fails the job, the leader hears of the success, and its release ends the node.
+    #[test]
+    fn sidecars_keep_no_node_from_ending(
+        worker_count in 1..4_usize,
+        sidecars in sidecars(),
+        ends in proptest::collection::vec((any::<usize>(), any::<u8>()), 0..20),
+    ) {
+        let fails_job = sidecars.iter().any(|sidecar| sidecar.0 == RestartPolicy::Fail);
+        let mut world = World::new(job(), vec![(false, true); worker_count], sidecars);
+        for (nth, code) in ends {
+            let alive: Vec<usize> = world.living().into_iter().filter(|index| world.processes[*index].branch.is_some()).collect();
+            if !alive.is_empty() {
+                world.processes[alive[nth % alive.len()]].life = Life::Ended(ExitReason::Code(code));
+            }
+            world.happen(Happening::Reap);
+            world.happen(Happening::Timer);
+        }
+        for process in world.processes.iter_mut().filter(|process| process.branch.is_none()) {
+            if process.life == Life::Living {
+                process.life = Life::Ended(ExitReason::Code(0));
+            }
+        }
+        for _ in 0..20 {
+            world.happen(Happening::Reap);
+            world.happen(Happening::Timer);
+        }
+        if !fails_job {
+            prop_assert_eq!(&world.told, &[NodeMessage::Finished]);
+        }
+        world.happen(Happening::Release(0));
+        prop_assert!(world.conclusion.is_some());
+    }
+
     /// A node says `Failed` before `Stopped`, and `Finished` at most once and never after either.
     #[test]
     fn the_leader_hears_things_in_order(
         workers in proptest::collection::vec((prop::bool::weighted(0.05), any::<bool>()), 1..4),
+        sidecars in sidecars(),
         happenings in happenings(true),
     ) {
-        let mut world = World::new(job(), workers);
+        let mut world = World::new(job(), workers, sidecars);
         for happening in happenings {
             world.happen(happening);
         }
@@ -277,7 +398,7 @@ proptest! {
     /// A plain init ends exactly when its program does, with the program's code.
     #[test]
     fn every_plain_run_ends_with_its_program(stubborn: bool, happenings in happenings(false), code: u8) {
-        let mut world = World::new(Mode::Plain { target: Target::Process }, vec![(false, stubborn)]);
+        let mut world = World::new(Mode::Plain { target: Target::Process }, vec![(false, stubborn)], Vec::new());
         for happening in happenings {
             world.happen(happening);
         }

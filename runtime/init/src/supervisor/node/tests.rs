@@ -1,5 +1,6 @@
 //! The races of one node, each as a table of events and what follows.
 
+use super::teardown::{KILL_AGAIN, KILL_LIMIT};
 use super::*;
 
 const GRACE: Duration = Duration::from_secs(10);
@@ -21,11 +22,16 @@ struct Harness {
 impl Harness {
     fn job() -> Self {
         let mode = Mode::Job { own: identity(1), leader: identity(0) };
-        Self::with(Setup { mode, ranks: vec![2, 3], grace_period: GRACE })
+        Self::with(Setup { mode, ranks: vec![2, 3], sidecars: Vec::new(), grace_period: GRACE })
     }
 
     fn plain(target: Target) -> Self {
-        Self::with(Setup { mode: Mode::Plain { target }, ranks: vec![0], grace_period: GRACE })
+        Self::with(Setup {
+            mode: Mode::Plain { target },
+            ranks: vec![0],
+            sidecars: Vec::new(),
+            grace_period: GRACE,
+        })
     }
 
     fn with(setup: Setup) -> Self {
@@ -42,9 +48,9 @@ impl Harness {
     /// Starts all workers.
     fn started(mut self) -> Self {
         let mut actions = self.step(Event::Begun);
-        while let Some(Action::Spawn { worker }) = actions.pop() {
+        while let Some(Action::Spawn(Member::Worker(worker))) = actions.pop() {
             let number = 100 + i32::try_from(worker).unwrap();
-            actions = self.step(Event::Spawned { worker, pid: pid(number) });
+            actions = self.step(Event::Spawned { member: Member::Worker(worker), pid: pid(number) });
         }
         self
     }
@@ -75,7 +81,7 @@ fn verdict() -> Failure {
 
 fn stop_actions() -> Vec<Action> {
     vec![
-        Action::SignalTree(Signal::TERM),
+        Action::SignalTree { signal: Signal::TERM, spared: Vec::new() },
         Action::StartTimer { timer: Timer::Grace, after: GRACE },
         Action::LookAtTree,
     ]
@@ -130,10 +136,13 @@ fn leader_lost(elapsed_seconds: f64) -> Failure {
 #[test]
 fn workers_start_one_after_the_other_and_are_announced() {
     let mut harness = Harness::job();
-    assert_eq!(harness.step(Event::Begun), [Action::Spawn { worker: 0 }]);
-    assert_eq!(harness.step(Event::Spawned { worker: 0, pid: pid(100) }), [Action::Spawn { worker: 1 }]);
+    assert_eq!(harness.step(Event::Begun), [Action::Spawn(Member::Worker(0))]);
     assert_eq!(
-        harness.step(Event::Spawned { worker: 1, pid: pid(101) }),
+        harness.step(Event::Spawned { member: Member::Worker(0), pid: pid(100) }),
+        [Action::Spawn(Member::Worker(1))]
+    );
+    assert_eq!(
+        harness.step(Event::Spawned { member: Member::Worker(1), pid: pid(101) }),
         [Action::Announce(Announcement::WorkersStarted)]
     );
 }
@@ -184,27 +193,34 @@ fn a_killed_worker_is_named_by_its_signal() {
 #[test]
 fn a_worker_that_cannot_be_started_stops_those_before_it() {
     let mut harness = Harness::job();
-    harness.after([Event::Begun, Event::Spawned { worker: 0, pid: pid(100) }]);
+    harness.after([Event::Begun, Event::Spawned { member: Member::Worker(0), pid: pid(100) }]);
     let reason = "`x`: command not found".to_owned();
     let failure = own_failure(Cause::WorkerNotStarted { reason: reason.clone() }, Some(3), 127, 0.0);
-    assert_eq!(harness.step(Event::SpawnFailed { worker: 1, reason, exit_code: 127 }), failing(&failure));
+    assert_eq!(
+        harness.step(Event::SpawnFailed { member: Member::Worker(1), reason, exit_code: 127 }),
+        failing(&failure)
+    );
 }
 
 #[test]
 fn a_worker_may_fail_before_the_next_one_is_started() {
     let mut harness = Harness::job();
-    harness.after([Event::Begun, Event::Spawned { worker: 0, pid: pid(100) }, exited(100, 1)]);
+    harness.after([
+        Event::Begun,
+        Event::Spawned { member: Member::Worker(0), pid: pid(100) },
+        exited(100, 1),
+    ]);
     // The late one missed the SIGTERM.
-    assert_eq!(harness.step(Event::Spawned { worker: 1, pid: pid(101) }), kill_actions());
+    assert_eq!(harness.step(Event::Spawned { member: Member::Worker(1), pid: pid(101) }), kill_actions());
     // And one whose answer comes when all seems over.
     let mut harness = Harness::job();
     harness.after([
         Event::Begun,
-        Event::Spawned { worker: 0, pid: pid(100) },
+        Event::Spawned { member: Member::Worker(0), pid: pid(100) },
         exited(100, 1),
         Event::TreeEmpty,
     ]);
-    assert_eq!(harness.step(Event::Spawned { worker: 1, pid: pid(101) }), kill_actions());
+    assert_eq!(harness.step(Event::Spawned { member: Member::Worker(1), pid: pid(101) }), kill_actions());
 }
 
 #[test]
@@ -214,7 +230,12 @@ fn stop_before_and_during_the_start() {
     let mut expected = vec![Action::Announce(Announcement::Stopping(verdict()))];
     expected.extend(stop_actions());
     assert_eq!(harness.step(stop()), expected);
-    assert_eq!(harness.step(Event::SpawnFailed { worker: 0, reason: "x".into(), exit_code: 127 }).len(), 2);
+    assert_eq!(
+        harness
+            .step(Event::SpawnFailed { member: Member::Worker(0), reason: "x".into(), exit_code: 127 })
+            .len(),
+        2
+    );
     assert_eq!(harness.step(Event::TreeEmpty), stopped_actions());
 }
 
@@ -394,7 +415,7 @@ fn a_plain_init_hands_on_sigterm_and_ends_with_its_program() {
 fn a_plain_init_whose_program_cannot_be_started() {
     let mut harness = Harness::plain(Target::Process);
     harness.step(Event::Begun);
-    let event = Event::SpawnFailed { worker: 0, reason: "x".into(), exit_code: 127 };
+    let event = Event::SpawnFailed { member: Member::Worker(0), reason: "x".into(), exit_code: 127 };
     assert_eq!(harness.step(event), stop_actions());
     assert_eq!(harness.step(Event::TreeEmpty), exit(127, None));
 }
