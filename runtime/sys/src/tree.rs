@@ -103,20 +103,25 @@ pub fn signal_descendants(signal: Signal) -> io::Result<usize> {
 }
 
 /// Sends a signal to a descendant, to all that descends from it and to its session; returns how many got it.
-pub fn signal_branch(root: Pid, signal: Signal) -> io::Result<usize> {
-    let (branch, _) = split(descendants(Pid::current())?, &[root]);
-    Ok(branch.iter().filter(|process| signal::send(process.pid, signal).is_ok()).count())
+pub fn signal_branch(root: Pid, signal: Signal) -> usize {
+    let (branch, _) = split(visible(), &[root]);
+    send_each_or_group(&branch, signal)
 }
 
 /// Sends a signal to every living descendant that is of none of the branches; returns how many got it.
-pub fn signal_others(spared: &[Pid], signal: Signal) -> io::Result<usize> {
-    Ok(others(spared)?.iter().filter(|process| signal::send(process.pid, signal).is_ok()).count())
+pub fn signal_others(spared: &[Pid], signal: Signal) -> usize {
+    send_each_or_group(&others(spared), signal)
 }
 
 /// Every living descendant of the calling process that is of none of the branches.
-pub fn others(spared: &[Pid]) -> io::Result<Vec<Process>> {
-    let (_, others) = split(descendants(Pid::current())?, spared);
-    Ok(others)
+pub fn others(spared: &[Pid]) -> Vec<Process> {
+    let (_, others) = split(visible(), spared);
+    others
+}
+
+/// Every living descendant of the calling process; without `/proc` its children.
+fn visible() -> Vec<Process> {
+    descendants(Pid::current()).unwrap_or_else(|_| children(ALL_PIDS))
 }
 
 /// Splits processes into those of the branches and the others. A branch is its root, all that descends from it,
@@ -270,15 +275,15 @@ mod tests {
         command.args = vec!["-c".into(), "sleep 1000 & wait".into()];
         let (one, other) = (spawn(&command).unwrap(), spawn(&command).unwrap());
         wait_for(4);
-        assert_eq!(others(&[one, other]).unwrap(), []);
-        assert_eq!(others(&[one]).unwrap().len(), 2);
-        assert_eq!(signal_branch(one, Signal::KILL).unwrap(), 2);
+        assert_eq!(others(&[one, other]), []);
+        assert_eq!(others(&[one]).len(), 2);
+        assert_eq!(signal_branch(one, Signal::KILL), 2);
         while descendants(Pid::current()).unwrap().len() > 2 {
             std::thread::yield_now();
         }
-        assert_eq!(others(&[other]).unwrap(), []);
-        assert_eq!(signal_others(&[other], Signal::KILL).unwrap(), 0);
-        assert_eq!(signal_others(&[one], Signal::KILL).unwrap(), 2);
+        assert_eq!(others(&[other]), []);
+        assert_eq!(signal_others(&[other], Signal::KILL), 0);
+        assert_eq!(signal_others(&[one], Signal::KILL), 2);
         end_all();
     }
 

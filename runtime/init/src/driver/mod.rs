@@ -195,18 +195,13 @@ impl Driver {
                 self.signal_tree(Signal::CONT, &spared);
             }
             Action::SignalBranch { root, signal } => {
-                for signal in [signal, Signal::CONT] {
-                    if let Err(error) = tree::signal_branch(root, signal) {
-                        debug!("cannot see the process tree: {error}");
-                        // Who is gone by now is no matter.
-                        let _ = signal::send_group(root, signal);
-                    }
-                }
+                tree::signal_branch(root, signal);
+                tree::signal_branch(root, Signal::CONT);
             }
             Action::KillTree => {
                 if let Err(error) = tree::kill_descendants() {
                     debug!("cannot see the process tree: {error}");
-                    self.signal_groups(Signal::KILL, &[]);
+                    self.signal_groups(Signal::KILL);
                 }
             }
             Action::LookAtTree => self.reap(),
@@ -262,33 +257,26 @@ impl Driver {
     }
 
     fn look_for_others(&mut self) {
-        let Some(spared) = self.others_but.take() else { return };
-        let others = tree::others(&spared).unwrap_or_else(|error| {
-            // The workers have ended, and more cannot be known.
-            debug!("cannot see the process tree: {error}");
-            Vec::new()
-        });
-        if others.is_empty() {
+        if let Some(spared) = self.others_but.take()
+            && tree::others(&spared).is_empty()
+        {
             self.feed(Event::OthersGone);
         }
     }
 
     fn signal_tree(&self, signal: Signal, spared: &[Pid]) {
-        let result = match spared {
-            [] => tree::signal_descendants(signal),
-            spared => tree::signal_others(spared, signal),
-        };
-        if let Err(error) = result {
-            // No `/proc`, or one of another namespace: reach whom we know.
-            debug!("cannot see the process tree: {error}");
-            self.signal_groups(signal, spared);
+        if !spared.is_empty() {
+            tree::signal_others(spared, signal);
+        } else if let Err(error) = tree::signal_descendants(signal) {
+            debug!("cannot signal the process tree: {error}");
+            self.signal_groups(signal);
         }
     }
 
-    fn signal_groups(&self, signal: Signal, spared: &[Pid]) {
+    fn signal_groups(&self, signal: Signal) {
         let workers = self.node.running().map(|(_, pid)| pid);
         let sidecars = self.node.sidecars().iter().filter_map(Sidecar::pid);
-        for pid in workers.chain(sidecars).filter(|pid| !spared.contains(pid)) {
+        for pid in workers.chain(sidecars) {
             // Who is gone by now is no matter.
             let _ = signal::send_group(pid, signal);
         }

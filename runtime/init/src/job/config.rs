@@ -528,6 +528,16 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn commands_of_sidecars_are_checked() {
+        let empty = SPEC.replace("\"vector\"", "\"\"");
+        assert!(error(&[], &empty).ends_with("sidecars[0].command: expected a command, got none"));
+        let nul = SPEC.replace("\"--quiet\"", "\"a\\u0000b\"");
+        assert!(error(&[], &nul).ends_with("sidecars[0].command: a NUL byte cannot be passed to a process"));
+        let policy = error(&[], &SPEC.replace("\"on_failure\"", "\"sometimes\""));
+        assert!(policy.contains("unknown variant `sometimes`, expected one of `always`"), "{policy}");
+    }
+
+    #[test]
     fn numbers_of_the_spec_are_checked() {
         let none = SPEC.replace("\"node_count\": 2", "\"node_count\": 0");
         assert!(error(&[], &none).contains("mesh.node_count: expected at least 1, got 0"));

@@ -285,6 +285,40 @@ mod tests {
     }
 
     #[test]
+    fn a_sidecar_of_a_bare_job_gets_exactly_this() {
+        let (config, topology) = (config(), topology());
+        let inherited: Environment =
+            [("YT_JOB_ID", "j"), ("YT_SECURE_VAULT", "s"), ("TRACTORUN_JOB_SPEC", "f")].into_iter().collect();
+        let user = [("MODE", "fast"), ("NODE_RANK", "9")].map(|(name, value)| (name.into(), value.into()));
+        let context = NodeContext {
+            config: &config,
+            inherited: &inherited,
+            user: &user,
+            python_path: &[PathBuf::from("/lib")],
+            incarnation: 5,
+            topology: &topology,
+        };
+        let expected = [
+            ("MASTER_ADDR", "gpu0"),
+            ("MASTER_PORT", "7000"),
+            ("MODE", "fast"),
+            ("NODE_RANK", "1"),
+            ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+            ("PYTHONPATH", "/lib"),
+            ("TRACTORUN_INCARNATION_ID", "5"),
+            ("TRACTORUN_SIDECAR_INDEX", "2"),
+            ("TRACTORUN_YT_PATH", "//tmp/training"),
+            ("YT_ALLOW_HTTP_REQUESTS_TO_YT_FROM_JOB", "1"),
+            ("YT_JOB_ID", "j"),
+            ("YT_PROXY", "http://127.0.0.1:8000"),
+            ("YT_TOKEN", "t0ken"),
+            ("YT_USER_CONFIG", r#"{"a":"b"}"#),
+        ]
+        .map(|(name, value)| (OsString::from(name), OsString::from(value)));
+        assert_eq!(context.sidecar(2), expected);
+    }
+
+    #[test]
     fn libraries_come_first_on_the_python_path() {
         let lib = [PathBuf::from("/s/.tractorun/lib")];
         let python_path = |inherited: &[(&str, &str)], user: &[(&str, &str)], lib: &[PathBuf]| {

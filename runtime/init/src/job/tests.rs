@@ -1,5 +1,6 @@
 //! Start-up as far as it goes without a cluster.
 
+use tractorun_contract::job_spec::{EnvScope, EnvSource, EnvVar, Sidecar};
 use tractorun_contract::topology::{Topology, WorkerAddress};
 
 use super::config::tests::config_of;
@@ -74,6 +75,46 @@ async fn every_worker_gets_its_own_plan() {
         for shown in [format!("{plan:?}"), format!("{environment:?}")] {
             assert!(shown.contains("YT_TOKEN") && !shown.contains("t0ken"), "{shown}");
         }
+    }
+}
+
+#[tokio::test]
+async fn sidecars_get_what_is_not_for_the_workers_alone() {
+    let variable = |name: &str, value: &str, scope| EnvVar {
+        name: name.into(),
+        source: EnvSource::Value(value.into()),
+        scope,
+    };
+    let config = config_of(&[], |spec| {
+        spec.env = vec![
+            variable("MODE", "everybody's", EnvScope::Everybody),
+            variable("KEY", "hidden", EnvScope::Workers),
+            // The workers' own value does not hide the one that is for all.
+            variable("MODE", "workers'", EnvScope::Workers),
+        ];
+        let sidecar =
+            |name: &str, restart_policy| Sidecar { command: vec![name.into(), "-x".into()], restart_policy };
+        spec.sidecars = vec![sidecar("a", RestartPolicy::Fail), sidecar("b", RestartPolicy::Never)];
+    });
+    let user: Vec<(OsString, OsString)> = [("MODE", "everybody's"), ("KEY", "hidden"), ("MODE", "workers'")]
+        .map(|(name, value)| (name.into(), value.into()))
+        .to_vec();
+    let topology = Topology { workers: Vec::new(), master_host: "h".into(), master_port: 1 };
+    let (outbox, _) = tokio::sync::mpsc::unbounded_channel();
+    let (_, inbox) = tokio::sync::mpsc::unbounded_channel();
+    let link = Link { outbox, inbox };
+    let membership =
+        Membership { incarnation: 0, topology, link, hub: None, closer: rendezvous::Closer::default() };
+    let plans = plan_sidecars(&config, &Environment::default(), &user, &[], &membership);
+    let policies: Vec<_> = plans.iter().map(|plan| plan.restart_policy).collect();
+    assert_eq!(policies, [RestartPolicy::Fail, RestartPolicy::Never]);
+    assert_eq!(plans[1].command, ["b", "-x"]);
+    for plan in &plans {
+        let environment: Environment = plan.environment.iter().cloned().collect();
+        assert_eq!(environment.get("MODE").unwrap(), "everybody's");
+        assert_eq!(environment.get("KEY"), None);
+        let shown = format!("{plan:?}");
+        assert!(shown.contains("YT_TOKEN") && !shown.contains("t0ken"), "{shown}");
     }
 }
 

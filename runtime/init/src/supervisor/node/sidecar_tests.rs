@@ -119,21 +119,18 @@ fn every_policy_with_every_end() {
         for (end, expected) in
             [(Some(CODE_0), by_0), (Some(CODE_3), by_3), (Some(SIGKILL), by_kill), (None, not_there)]
         {
-            let (mut harness, actions) = match end {
-                Some(reason) => {
-                    let mut harness = Harness::started(&[policy]);
-                    let actions = harness.exited(200, reason);
-                    (harness, actions)
-                }
-                None => {
-                    let mut harness = Harness::new(&[policy]);
-                    harness.step(Event::Begun);
-                    let actions = harness.step(not_started());
-                    // The others start all the same, unless the node fails.
-                    let goes_on = actions.last() == Some(&Action::Spawn(Member::Worker(0)));
-                    assert_eq!(goes_on, !matches!(expected, Failure(_)), "{policy:?}: {actions:?}");
-                    (harness, actions)
-                }
+            let mut harness = Harness::new(&[policy]);
+            harness.step(Event::Begun);
+            let actions = if let Some(reason) = end {
+                harness.spawned(Member::Sidecar(0), 200);
+                harness.spawned(Member::Worker(0), 100);
+                harness.exited(200, reason)
+            } else {
+                let actions = harness.step(not_started());
+                // The others start all the same, unless the node fails.
+                let goes_on = actions.last() == Some(&Action::Spawn(Member::Worker(0)));
+                assert_eq!(goes_on, !matches!(expected, Failure(_)), "{policy:?}: {actions:?}");
+                actions
             };
             let case = format!("{policy:?} {end:?}: {actions:?}");
             let told = actions.iter().find_map(|action| match action {
