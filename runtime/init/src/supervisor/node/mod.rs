@@ -1,5 +1,5 @@
-//! One node: its workers, its sidecars ([`sidecars`]) and what it owes its leader. See the parent module for the
-//! states, [`teardown`] for how the tree is ended.
+//! One node: its workers, its sidecars (`sidecars`) and what it owes its leader. See the parent module for the
+//! states, `teardown` for how the tree is ended.
 
 use std::time::Duration;
 
