@@ -171,7 +171,8 @@ async fn run(server: &Arc<Server>, command: Command, request: Request) -> Result
         | Command::ListJobs
         | Command::GetJob
         | Command::GetJobStderr
-        | Command::AbortJob => operations::run(server, command, &request).await,
+        | Command::AbortJob
+        | Command::AbandonJob => operations::run(server, command, &request).await,
         Command::ExecuteBatch => batch::run(server, request).await,
         Command::ParseYPath
         | Command::GetVersion

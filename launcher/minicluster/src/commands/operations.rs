@@ -43,6 +43,7 @@ pub(super) async fn run(
             let source = Source::Bytes(operations.job_stderr(parameters)?);
             return Ok(Output::Stream(Stream { source, response_parameters: YsonMap::new(), etag: None }));
         }
+        Command::AbandonJob => operations.abandon_job(parameters, user)?,
         _ => operations.abort_job(parameters, user)?,
     }
     Ok(Output::Nothing)

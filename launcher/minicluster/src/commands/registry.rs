@@ -77,6 +77,7 @@ pub enum Command {
     GetJob,
     GetJobStderr,
     AbortJob,
+    AbandonJob,
     ExecuteBatch,
     GetVersion,
     GetSupportedFeatures,
@@ -179,7 +180,7 @@ const fn download(command: Command, name: &'static str, output: DataType) -> Des
 }
 
 /// Every command that this server knows.
-pub const COMMANDS: [Descriptor; 45] = [
+pub const COMMANDS: [Descriptor; 46] = [
     write(Command::StartTransaction, "start_tx", "start_transaction", STRUCTURED),
     write(Command::PingTransaction, "ping_tx", "ping_transaction", SILENT),
     write(Command::CommitTransaction, "commit_tx", "commit_transaction", SILENT),
@@ -231,6 +232,15 @@ pub const COMMANDS: [Descriptor; 45] = [
         Command::AbortJob,
         Some("abort_job"),
         Some("abort_job"),
+        DataType::Null,
+        SILENT,
+        Volatile::No,
+        Heavy::No,
+    ),
+    line(
+        Command::AbandonJob,
+        Some("abandon_job"),
+        Some("abandon_job"),
         DataType::Null,
         SILENT,
         Volatile::No,

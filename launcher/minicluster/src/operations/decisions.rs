@@ -6,7 +6,7 @@ use super::runner::Outcome;
 use super::spec::OnJobRestart;
 use super::state::{
     AbortReason, Cookie, Counters, End, Job, JobState, Operation, OperationState, Scheduling, StderrKept,
-    Work,
+    WhenKilled, Work,
 };
 use crate::error::YtError;
 use crate::guid::Guid;
@@ -80,7 +80,9 @@ impl Operation {
         let is_stale = self.gang.as_ref().is_some_and(|gang| job.incarnation != Some(gang.incarnation));
         // How a job of an old incarnation ended by itself does not matter any more.
         let outcome = if is_stale { Outcome::Aborted } else { outcome };
+        let abandoned = job.when_killed == WhenKilled::Completed && job.abort_reason.is_none();
         let (state, cookie, error) = match outcome {
+            Outcome::Aborted if abandoned && !is_stale => (JobState::Completed, Cookie::Done, None),
             Outcome::Completed => (JobState::Completed, Cookie::Done, None),
             Outcome::Interrupted => (JobState::Completed, Cookie::Free, None),
             Outcome::Failed(error) => (JobState::Failed, Cookie::Free, Some(error)),

@@ -162,6 +162,11 @@ pub(super) fn job_aborted(reason: AbortReason, interruption: Option<Interruption
     }
 }
 
+/// For a job that cannot be abandoned.
+pub(super) fn not_running(job: Guid, state: &str) -> YtError {
+    YtError::generic(format!("Cannot abandon job {job} since it is not running: it is {state}"))
+}
+
 /// For a job that has no signal to be interrupted with.
 pub(super) fn not_interruptible(job: Guid) -> YtError {
     YtError::generic(format!(

@@ -31,6 +31,20 @@ impl Operations {
         Ok(())
     }
 
+    /// `abandon_job`: the job is killed and counts as completed.
+    pub fn abandon_job(&self, parameters: &YsonMap, user: &str) -> Result<(), YtError> {
+        let id = value::required_str(parameters, "job_id")?;
+        let mut state = self.lock();
+        let (operation, index) = state.find_living_job(id)?;
+        let job = &mut operation.jobs[index];
+        if job.state != JobState::Running {
+            return Err(errors::not_running(job.id, job.state.name()));
+        }
+        tracing::info!(job = id, user, "job abandoned by user request");
+        job.abandon();
+        Ok(())
+    }
+
     /// Aborts a job for a reason. It runs again.
     pub fn abort_job_because(&self, job: &str, reason: AbortReason) -> Result<(), YtError> {
         let mut state = self.lock();

@@ -11,7 +11,7 @@ use super::environment::{GangIdentity, JobIdentity};
 use super::runner::{self, JobControl, JobPlan, Outcome, Place};
 use super::slots::SandboxFile;
 use super::spec::OperationSpec;
-use super::state::{Cookie, End, Job, JobState, Operation, OperationState, StderrKept, Work};
+use super::state::{Cookie, End, Job, JobState, Operation, OperationState, StderrKept, WhenKilled, Work};
 use super::statistics::Statistics;
 use super::stderr::Stderr;
 use super::task_spec::{TaskSpec, is_inside};
@@ -242,6 +242,7 @@ impl Operations {
             abort_reason: None,
             interruption: None,
             work: Work::Unfinished,
+            when_killed: WhenKilled::Aborted,
             incarnation,
             rank,
             place: None,

@@ -112,6 +112,7 @@ pub(super) struct Job {
     pub(super) abort_reason: Option<AbortReason>,
     pub(super) interruption: Option<InterruptionReason>,
     pub(super) work: Work,
+    pub(super) when_killed: WhenKilled,
     /// Of a job of a gang.
     pub(super) incarnation: Option<Guid>,
     /// Of a job of a gang that is not in reserve.
@@ -128,6 +129,14 @@ pub(super) struct Job {
 pub(super) enum Work {
     Unfinished,
     Done,
+}
+
+/// What a job is when it has been killed without a reason for an abort.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WhenKilled {
+    Aborted,
+    /// It was abandoned: nobody needs the rest of its work.
+    Completed,
 }
 
 /// Whether the stderr of a job can be read.
@@ -309,6 +318,14 @@ impl InterruptionReason {
 // === impl Job ===
 
 impl Job {
+    /// SIGKILL to all of it; then it has completed, unless it is aborted before that is so.
+    pub(super) fn abandon(&mut self) {
+        if !self.state.is_final() {
+            self.when_killed = WhenKilled::Completed;
+            self.control.abort();
+        }
+    }
+
     /// SIGKILL to all of it.
     pub(super) fn abort(&mut self, reason: AbortReason) {
         if !self.state.is_final() {

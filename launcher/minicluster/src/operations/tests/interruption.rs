@@ -143,3 +143,19 @@ fn reasons_have_names_that_lead_back() {
     }
     assert_eq!(AbortReason::from_name("because"), None);
 }
+
+#[tokio::test]
+async fn an_abandoned_job_is_killed_and_has_completed() {
+    for cluster in Cluster::each() {
+        let sleep = unique_sleep();
+        let id =
+            cluster.start("fail_on_job_restart=%true", &format!("echo ready >&2; exec sleep {sleep}"), "");
+        let job = cluster.ready_job(id).await;
+        cluster.operations.abandon_job(&map(&format!("{{job_id=\"{job}\"}}")), "alice").unwrap();
+        assert_eq!(cluster.wait(id).await, "completed");
+        assert!(processes_with(&sleep).is_empty());
+        assert_eq!(text(&cluster.job(id, &job), "state"), "completed");
+        let gone = map(&format!("{{job_id=\"{job}\"}}"));
+        assert_eq!(cluster.operations.abandon_job(&gone, "alice").unwrap_err().code, 203);
+    }
+}
