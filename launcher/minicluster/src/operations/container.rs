@@ -277,13 +277,14 @@ fn script(
         Receivers::Everybody => "-1",
         Receivers::Program => "$child",
     };
-    let trap = format!("trap 'kill -s {0} -- {receivers}' {0}", signal.number());
+    let trap = format!("trap 'hit=1; kill -s {0} -- {receivers}' {0}", signal.number());
     line(&[trap.as_bytes()]);
     // Job control keeps bash from having the job ignore SIGINT.
     line(&[b"set -m"]);
     line(&[&job, b" &"]);
     line(&[b"child=$!"]);
-    line(&[b"while :; do wait $child; code=$?; kill -0 $child 2>/dev/null || exit $code; done"]);
+    // A wait that the signal has cut short says nothing about the job, also if the job has ended meanwhile.
+    line(&[b"while :; do hit=; wait $child; code=$?; [ \"$hit\" ] || exit $code; done"]);
     Ok(script)
 }
 
