@@ -15,6 +15,12 @@ struct Row {
     count: i64,
 }
 
+/// What a table of [`Row`]s does not take.
+#[derive(Serialize)]
+struct Mistyped {
+    count: &'static str,
+}
+
 /// A cluster of the test's own, and the foreign client of it. Errors show at once: nothing is retried.
 struct Place {
     client: Client,
@@ -114,7 +120,7 @@ fn locks() {
     other.lock("//tmp/node", LockMode::Snapshot).unwrap();
     let waiting = client.start_transaction().unwrap();
     let waiter = std::thread::spawn(move || {
-        waiting.lock_waiting("//tmp/node", LockMode::Shared, Duration::from_secs(60)).unwrap();
+        waiting.lock_waiting("//tmp/node", LockMode::Shared, Duration::from_mins(1)).unwrap();
     });
     holder.commit().unwrap();
     waiter.join().expect("the lock is given when its holder is gone");
@@ -168,12 +174,8 @@ fn tables() {
     assert!(found.contains("count") && !found.contains("key"), "only the column asked for: {found:?}");
     client.write_table_rows("//tmp/table", rows(2)).unwrap();
     assert_eq!(client.read_table_rows::<Row>("//tmp/table").unwrap(), rows(2));
-    #[derive(Serialize)]
-    struct Other {
-        count: String,
-    }
     // A row that the schema does not allow.
-    let refused = client.write_table_rows("//tmp/table", [Other { count: "text".into() }]);
+    let refused = client.write_table_rows("//tmp/table", [Mistyped { count: "text" }]);
     assert!(matches!(refused, Err(ClientError::Cluster { .. })), "{refused:?}");
     assert_eq!(client.read_table_rows::<Row>("//tmp/table").unwrap(), rows(2));
 }
