@@ -140,8 +140,9 @@ mod tests {
     }
 
     #[test]
-    fn this_process_uses_something_and_shares_some_of_it() {
-        let (all, shared) = (resident(Pid::current()).unwrap(), proportional(Pid::current()).unwrap());
-        assert!(all > 0 && shared > 0 && shared <= all + (1 << 20), "{all} {shared}");
+    fn the_memory_of_a_process_is_read_in_both_ways() {
+        // Not compared: the kernel adds up the two at different times and the first from batched counters.
+        assert!(resident(Pid::current()).unwrap() > 0);
+        assert!(proportional(Pid::current()).unwrap() > 0);
     }
 }
