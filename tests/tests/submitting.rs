@@ -26,7 +26,7 @@ fn operation_is_what_the_options_say() {
     let task = &spec["tasks"]["task"];
     assert_eq!(spec["title"], "A title");
     assert_eq!(task["job_count"], 2);
-    assert_eq!(task["port_count"], 4);
+    assert_eq!(task["port_count"], 5);
     assert_eq!(task["cpu_limit"], 1.5);
     assert_eq!(task["memory_limit"], 1_073_741_824);
     assert_eq!(task["docker_image"], "no/image:1");

@@ -103,6 +103,9 @@ pub const LIFELINE: &str = "TRACTORUN_LIFELINE";
 /// the file in front of the user.
 pub const WORKING_DIRECTORY: &str = "TRACTORUN_WORKING_DIRECTORY";
 
+/// `ADDRESS:PORT` that an init outside a job serves its metrics on, as `--metrics` says it.
+pub const METRICS: &str = "TRACTORUN_METRICS";
+
 /// Level of init's own log lines: `error`, `warn`, `info` (default), `debug`, `trace`.
 pub const LOG_LEVEL: &str = "TRACTORUN_LOG_LEVEL";
 

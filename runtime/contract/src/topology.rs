@@ -35,14 +35,21 @@ impl Mesh {
         node_rank * self.process_per_node + local_rank
     }
 
-    /// Number of ports each node asks the cluster for: one for each worker and one for the control channel.
+    /// Number of ports each node asks the cluster for: one for each worker, one for the control channel and one
+    /// for metrics.
     pub fn port_count(self) -> u32 {
-        self.process_per_node + 1
+        self.process_per_node + 2
     }
 
     /// Index of the control channel's port among the node's ports.
     pub fn control_port_index(self) -> u32 {
         self.process_per_node
+    }
+
+    /// Index of the metrics port among the node's ports. Launchers of job spec 1.0 do not ask for it: where it is
+    /// missing the node has no metrics.
+    pub fn metrics_port_index(self) -> u32 {
+        self.process_per_node + 1
     }
 }
 
@@ -55,7 +62,7 @@ mod tests {
         let mesh = Mesh { node_count: 3, process_per_node: 4, gpu_per_process: 1 };
         assert_eq!(mesh.world_size(), 12);
         assert_eq!(mesh.rank(2, 1), 9);
-        assert_eq!(mesh.port_count(), 5);
-        assert_eq!(mesh.control_port_index(), 4);
+        assert_eq!(mesh.port_count(), 6);
+        assert_eq!((mesh.control_port_index(), mesh.metrics_port_index()), (4, 5));
     }
 }

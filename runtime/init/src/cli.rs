@@ -1,6 +1,7 @@
 //! The command line. By hand: four options do not need a library that is larger than they are.
 
 use std::ffi::{OsStr, OsString};
+use std::net::SocketAddr;
 
 use tractorun_contract::env;
 
@@ -55,20 +56,34 @@ pub enum UsageError {
         env::JOB_SPEC
     )]
     NothingToDo,
+    /// An option without its value.
+    #[error("`{0}` needs a value: expected ADDRESS:PORT, such as 127.0.0.1:9100")]
+    NoValue(String),
+    /// A place to serve metrics on that is none.
+    #[error("{name}: expected ADDRESS:PORT, such as 127.0.0.1:9100, got `{value}`")]
+    BadMetrics {
+        /// Where it was said.
+        name: &'static str,
+        /// What was said.
+        value: String,
+    },
     /// A lifeline that does not exist.
     #[error("environment variable `{name}` is not understood, expected `stdin`: {0}", name = env::LIFELINE)]
     BadLifeline(String),
 }
 
 /// All options.
-const OPTIONS: [&str; 6] = ["--help", "--version", "--group", "-h", "-V", "-g"];
+const OPTIONS: [&str; 7] = ["--help", "--version", "--group", METRICS_OPTION, "-h", "-V", "-g"];
+
+/// Where metrics are served outside a job.
+const METRICS_OPTION: &str = "--metrics";
 
 /// What `--help` prints.
 pub const HELP: &str = "\
 tractorun-init: the first process of a container
 
 Usage:
-  tractorun-init [-g] -- COMMAND [ARGUMENT]...
+  tractorun-init [-g] [--metrics ADDRESS:PORT] -- COMMAND [ARGUMENT]...
   TRACTORUN_JOB_SPEC=FILE tractorun-init
   tractorun-init --help | --version
 
@@ -82,12 +97,15 @@ it so.
 
 Options:
   -g, --group    hand signals on to COMMAND's process group instead of COMMAND alone
+      --metrics ADDRESS:PORT
+                 serve /metrics, /healthz and /status over HTTP there
   -h, --help     print this
   -V, --version  print the version
 
 Environment:
   TRACTORUN_JOB_SPEC   path of the job spec, a JSON document
   TRACTORUN_LOG_LEVEL  error, warn, info, debug or trace; default: info in a job, warn else
+  TRACTORUN_METRICS    ADDRESS:PORT, as --metrics; in a job the last port that the cluster gave serves metrics
   TRACTORUN_LIFELINE   `stdin`: in a job, stop in order when standard input ends
 
 Exit codes:
@@ -108,6 +126,7 @@ pub fn parse(
     environment: &Environment,
 ) -> Result<Invocation, UsageError> {
     let mut target = Target::Process;
+    let mut metrics = None;
     let mut arguments = arguments.into_iter();
     let in_job = environment.get(env::JOB_SPEC).is_some_and(|path| !path.is_empty());
     let mut first = None;
@@ -117,6 +136,14 @@ pub fn parse(
             Some("--help" | "-h") => return Ok(Invocation::Help),
             Some("--version" | "-V") => return Ok(Invocation::Version),
             Some("--group" | "-g") => target = Target::Group,
+            Some(METRICS_OPTION) => match arguments.next() {
+                Some(value) if value != "--" => metrics = Some(metrics_address(METRICS_OPTION, &value)?),
+                _ => return Err(UsageError::NoValue(METRICS_OPTION.to_owned())),
+            },
+            Some(word) if word.starts_with("--metrics=") => {
+                let (_, value) = word.split_once('=').unwrap_or_default();
+                metrics = Some(metrics_address(METRICS_OPTION, OsStr::new(value))?);
+            }
             Some("--") => {
                 // An image may have been given this entrypoint and its job a spec: the words on the command line
                 // are nearer.
@@ -124,7 +151,11 @@ pub fn parse(
                 if command.is_empty() {
                     return Err(UsageError::NoCommand);
                 }
-                return Ok(Invocation::Plain(PlainCommand { command, target }));
+                let metrics = match metrics {
+                    Some(address) => Some(address),
+                    None => metrics_of(environment)?,
+                };
+                return Ok(Invocation::Plain(PlainCommand { command, target, metrics }));
             }
             _ if in_job => break,
             _ if looks_like_option(&argument) => return Err(UsageError::UnknownOption(lossy(&argument))),
@@ -136,6 +167,18 @@ pub fn parse(
         None if in_job => Ok(Invocation::Job),
         _ => Err(UsageError::NothingToDo),
     }
+}
+
+/// What the environment says of metrics; nothing where it is empty.
+fn metrics_of(environment: &Environment) -> Result<Option<SocketAddr>, UsageError> {
+    let value = environment.get(env::METRICS).filter(|value| !value.is_empty());
+    value.map(|value| metrics_address(env::METRICS, value)).transpose()
+}
+
+/// An address and a port; a name would have to be resolved first.
+fn metrics_address(name: &'static str, value: &OsStr) -> Result<SocketAddr, UsageError> {
+    let parsed = value.to_str().and_then(|value| value.parse().ok());
+    parsed.ok_or_else(|| UsageError::BadMetrics { name, value: lossy(value) })
 }
 
 /// Which lifeline the environment asks for. A plain init has none: its standard input is its program's.
@@ -197,7 +240,8 @@ mod tests {
     }
 
     fn plain(command: &[&str], target: Target) -> Invocation {
-        Invocation::Plain(PlainCommand { command: command.iter().map(OsString::from).collect(), target })
+        let command = command.iter().map(OsString::from).collect();
+        Invocation::Plain(PlainCommand { command, target, metrics: None })
     }
 
     #[test]
@@ -209,6 +253,34 @@ mod tests {
         assert_eq!(parsed(&["-g", "--", "--"], None), Ok(plain(&["--"], Target::Group)));
         // The command line is nearer than the environment.
         assert_eq!(parsed(&["--", "sh"], Some("spec")), Ok(plain(&["sh"], Target::Process)));
+    }
+
+    #[test]
+    fn metrics_are_asked_for_by_an_option_or_the_environment() {
+        let metrics = |arguments: &[&str], variable: Option<&str>| {
+            let environment = variable.map(|value| (env::METRICS, value)).into_iter().collect();
+            match parse(arguments.iter().map(OsString::from), &environment) {
+                Ok(Invocation::Plain(command)) => Ok(command.metrics.map(|address| address.to_string())),
+                Ok(other) => panic!("{other:?}"),
+                Err(error) => Err(error.to_string()),
+            }
+        };
+        let (first, second) = ("127.0.0.1:9100", "[::]:9200");
+        assert_eq!(metrics(&["--", "sh"], None), Ok(None));
+        assert_eq!(metrics(&["--", "sh"], Some("")), Ok(None));
+        assert_eq!(metrics(&["--", "sh"], Some(second)), Ok(Some(second.into())));
+        assert_eq!(metrics(&["--metrics", first, "--", "sh"], Some(second)), Ok(Some(first.into())));
+        assert_eq!(metrics(&["-g", "--metrics=[::]:9200", "--", "sh"], None), Ok(Some(second.into())));
+        assert_eq!(
+            metrics(&["--metrics", "9100", "--", "sh"], None).unwrap_err(),
+            "--metrics: expected ADDRESS:PORT, such as 127.0.0.1:9100, got `9100`"
+        );
+        assert!(
+            metrics(&["--", "sh"], Some("host:1")).unwrap_err().starts_with("TRACTORUN_METRICS: expected")
+        );
+        assert!(
+            metrics(&["--metrics", "--", "sh"], None).unwrap_err().starts_with("`--metrics` needs a value")
+        );
     }
 
     #[test]

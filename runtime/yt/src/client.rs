@@ -16,6 +16,15 @@ pub struct Client {
     scope: Scope,
 }
 
+/// How many requests a client has sent, its clones included.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RequestCounts {
+    /// All, repetitions included.
+    pub requests: u64,
+    /// Those that were not answered, or with an error.
+    pub failures: u64,
+}
+
 /// What commands carry beside their own parameters.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Scope {
@@ -53,6 +62,11 @@ impl Client {
     /// The token, for whoever must hand it on.
     pub fn token(&self) -> Option<&str> {
         self.transport.config.token.as_ref().map(Token::expose)
+    }
+
+    /// How many requests were sent by this client and its clones.
+    pub fn request_counts(&self) -> RequestCounts {
+        self.transport.request_counts()
     }
 
     pub(crate) fn transport(&self) -> &Transport {

@@ -24,7 +24,7 @@ pub mod value;
 
 pub use ytsaurus_yson::{YsonNode, YsonValue};
 
-pub use client::Client;
+pub use client::{Client, RequestCounts};
 pub use commands::batch::BatchRequest;
 pub use commands::cypress::{
     CreateOptions, Lock, LockMode, LockWait, NodeType, RemoveOptions, TransferOptions,

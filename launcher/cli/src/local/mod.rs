@@ -170,7 +170,7 @@ fn start_nodes(
     operation_id: &str,
     terminal: &Terminal,
 ) -> anyhow::Result<Nodes> {
-    let port_count = settings.mesh.process_per_node as usize + 1;
+    let port_count = operation::mesh(settings).port_count() as usize;
     let ports = ports::free_ports(settings.mesh.node_count as usize * port_count)?;
     let mut nodes = Nodes::new();
     for (node_rank, ports) in (0..settings.mesh.node_count).zip(ports.chunks(port_count)) {

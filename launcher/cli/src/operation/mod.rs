@@ -216,7 +216,7 @@ impl OperationSpec {
     }
 }
 
-fn mesh(settings: &Settings) -> Mesh {
+pub(crate) fn mesh(settings: &Settings) -> Mesh {
     Mesh {
         node_count: settings.mesh.node_count,
         process_per_node: settings.mesh.process_per_node,

@@ -95,7 +95,7 @@ fn the_operation_is_one_task_with_a_port_more_than_workers() {
     let number = |key: &str| task.get(key).and_then(ValueExt::as_int);
     assert_eq!(task.get("command").unwrap().as_str(), Some("exec ./tractorun-init"));
     assert_eq!(number("job_count"), Some(3));
-    assert_eq!(number("port_count"), Some(3));
+    assert_eq!(number("port_count"), Some(4));
     assert_eq!(number("gpu_limit"), Some(8));
     assert_eq!(number("memory_limit"), Some(1 << 30));
     assert_eq!(task.get("cpu_limit").and_then(ValueExt::as_double), Some(1.5));

@@ -54,20 +54,37 @@ pub(crate) enum Interfaces {
     Only(IpAddr),
 }
 
+// === impl Interfaces ===
+
+impl Interfaces {
+    /// Those that a node listens on which is to be reached by that host.
+    pub(crate) fn of(advertise_host: Option<&str>) -> Self {
+        match advertise_host.map(str::parse) {
+            Some(Ok(address)) => Self::Only(address),
+            Some(Err(_)) | None => Self::All,
+        }
+    }
+
+    /// Listens on that port.
+    pub(crate) async fn bind(self, port: u16) -> std::io::Result<TcpListener> {
+        match self {
+            Self::Only(address) => TcpListener::bind(SocketAddr::new(address, port)).await,
+            // The IPv6 wildcard takes IPv4 as well; a kernel without IPv6 has only the other one.
+            Self::All => match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {
+                Ok(listener) => Ok(listener),
+                Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Err(error),
+                Err(_) => TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await,
+            },
+        }
+    }
+}
+
 // === impl Acceptor ===
 
 impl Acceptor {
     /// Listens on that port.
     pub(crate) async fn listen(interfaces: Interfaces, port: u16) -> std::io::Result<Self> {
-        let listener = match interfaces {
-            Interfaces::Only(address) => TcpListener::bind(SocketAddr::new(address, port)).await?,
-            // The IPv6 wildcard takes IPv4 as well; a kernel without IPv6 has only the other one.
-            Interfaces::All => match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {
-                Ok(listener) => listener,
-                Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => return Err(error),
-                Err(_) => TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await?,
-            },
-        };
+        let listener = interfaces.bind(port).await?;
         Ok(Self { listener: Some(listener), ..Self::deaf() })
     }
 
@@ -220,6 +237,7 @@ mod tests {
             job_id: "j".into(),
             host: "h".into(),
             ports: vec![1],
+            metrics_port: None,
             reached_by: ReachedBy::Address(address.ip()),
         };
         let mut strangers = Vec::new();

@@ -30,7 +30,7 @@ pub(crate) async fn closing(signal: &mut Closing) {
 
 /// Runs a connection until it is closed or lost, and says why it ended.
 ///
-/// It closes in order when `outbox` ends or `signal` says so: what is in `outbox` is still sent, then the
+/// `heard` is called whenever the peer says something, be it a heartbeat. It closes in order when `outbox` ends or `signal` says so: what is in `outbox` is still sent, then the
 /// end of the stream, and then the peer's end is awaited, since closing a socket with unread data in it
 /// would reset the connection and could destroy what the peer has not read yet. A peer that closes first is
 /// still told what is in `outbox`, since it reads until our end.
@@ -38,6 +38,7 @@ pub(crate) async fn run<In, Out>(
     stream: impl AsyncRead + AsyncWrite,
     outbox: mpsc::UnboundedReceiver<Out>,
     mut deliver: impl FnMut(In),
+    mut heard: impl FnMut(),
     heartbeat: Duration,
     mut signal: Closing,
 ) -> String
@@ -55,7 +56,7 @@ where
         }
     };
     let writing = write_all(&mut writer, outbox, heartbeat, closes);
-    let reading = read_all(&mut reader, &mut deliver, heartbeat);
+    let reading = read_all(&mut reader, &mut deliver, &mut heard, heartbeat);
     tokio::pin!(writing, reading);
     tokio::select! {
         // What the peer said last is worth more than that it cannot be answered any more.
@@ -78,10 +79,15 @@ where
 async fn read_all<In: DeserializeOwned + Heartbeat>(
     reader: &mut (impl AsyncRead + Unpin),
     deliver: &mut impl FnMut(In),
+    heard: &mut impl FnMut(),
     heartbeat: Duration,
 ) -> String {
     loop {
-        match unless_silent(heartbeat, read_frame::<In>(reader, MAX_FRAME_BYTES)).await {
+        let frame = unless_silent(heartbeat, read_frame::<In>(reader, MAX_FRAME_BYTES)).await;
+        if let Some(Ok(_)) = frame {
+            heard();
+        }
+        match frame {
             Some(Ok(message)) if message.is_heartbeat() => {}
             Some(Ok(message)) => deliver(message),
             Some(Err(error)) => return error.to_string(),
@@ -152,6 +158,17 @@ mod tests {
     use super::*;
     use crate::control::message::{LeaderMessage, NodeMessage};
     use crate::control::wire::ToNode;
+
+    /// One whose heartbeats interest nobody.
+    async fn run<In: DeserializeOwned + Heartbeat, Out: Serialize + Heartbeat>(
+        stream: impl AsyncRead + AsyncWrite,
+        outbox: mpsc::UnboundedReceiver<Out>,
+        deliver: impl FnMut(In),
+        heartbeat: Duration,
+        signal: Closing,
+    ) -> String {
+        super::run(stream, outbox, deliver, || (), heartbeat, signal).await
+    }
 
     /// Two ends of one TCP connection on loopback.
     async fn pair() -> (TcpStream, TcpStream) {

@@ -14,6 +14,7 @@ use tractorun_contract::failure::Failure;
 use super::acceptor::{Acceptor, refuse};
 use super::connection::{self, Closing, closing};
 use super::message::{Hub, HubCommand, HubEvent, LeaderMessage, Link, LinkEvent, NodeMessage, Recipients};
+use super::pulses::Pulses;
 use super::wire::{Heartbeat, Retry, ToNode};
 
 /// The failure record is worth a short wait only: everybody waits with it.
@@ -40,6 +41,7 @@ pub(crate) struct Peers {
     reports: mpsc::UnboundedReceiver<Report>,
     reporter: mpsc::UnboundedSender<Report>,
     heartbeat: Duration,
+    pulses: Pulses,
     next_connection: u64,
     /// Connections close when their outbox ends, never by the signal that closes the hub: it may still have
     /// orders to put into their outboxes.
@@ -116,7 +118,7 @@ pub(crate) fn start(
 // === impl Peers ===
 
 impl Peers {
-    pub(crate) fn new(heartbeat: Duration) -> Self {
+    pub(crate) fn new(heartbeat: Duration, pulses: Pulses) -> Self {
         let (reporter, reports) = mpsc::unbounded_channel();
         Self {
             by_rank: BTreeMap::new(),
@@ -124,6 +126,7 @@ impl Peers {
             reports,
             reporter,
             heartbeat,
+            pulses,
             next_connection: 0,
             open: watch::channel(false).0,
         }
@@ -139,13 +142,16 @@ impl Peers {
         self.by_rank.insert(node_rank, Peer { connection, outbox });
         let reporter = self.reporter.clone();
         let (heartbeat, closing) = (self.heartbeat, self.open.subscribe());
+        let pulses = self.pulses.clone();
+        pulses.heard(node_rank);
         self.tasks.spawn(async move {
             let report = |event| {
                 // Nobody listens any more once the leader is leaving.
                 let _ = reporter.send(Report { node_rank, connection, event });
             };
             let said = |message| report(PeerEvent::Said(message));
-            let reason = connection::run(stream, outgoing, said, heartbeat, closing).await;
+            let reason =
+                connection::run(stream, outgoing, said, || pulses.heard(node_rank), heartbeat, closing).await;
             report(PeerEvent::Lost(reason));
         });
     }
@@ -177,6 +183,7 @@ impl Peers {
             }
             if let PeerEvent::Lost(_) = event {
                 self.by_rank.remove(&node_rank);
+                self.pulses.gone(node_rank);
             }
             return (node_rank, event);
         }

@@ -11,6 +11,7 @@ use tractorun_contract::topology::Topology;
 
 use super::connection::{self, Closing};
 use super::message::{Link, LinkEvent};
+use super::pulses::Pulses;
 use super::wire::{FrameError, Join, MAX_FRAME_BYTES, Retry, ToNode, read_frame, write_frame};
 
 /// A leader that does not answer a join within this time is busy or no leader.
@@ -52,6 +53,7 @@ pub(crate) async fn join(
     mut stream: TcpStream,
     join: &Join,
     heartbeat: Duration,
+    pulses: Pulses,
     closing: Closing,
     tasks: &mut JoinSet<()>,
 ) -> Result<Joined, JoinRefused> {
@@ -77,6 +79,7 @@ pub(crate) async fn join(
     let (outbox, outgoing) = mpsc::unbounded_channel();
     let (incoming, inbox) = mpsc::unbounded_channel();
     let (greet, greetings) = mpsc::unbounded_channel();
+    pulses.heard(0);
     tasks.spawn(async move {
         // Receivers that are gone belong to a node that is leaving.
         let deliver = |message| match message {
@@ -85,7 +88,8 @@ pub(crate) async fn join(
             ToNode::Refused { reason, retry } => drop(greet.send(Greeting::Refused { reason, retry })),
             ToNode::Joined => {}
         };
-        let reason = connection::run(stream, outgoing, deliver, heartbeat, closing).await;
+        let reason = connection::run(stream, outgoing, deliver, || pulses.heard(0), heartbeat, closing).await;
+        pulses.gone(0);
         debug!("link to the leader ended: {reason}");
         let _ = incoming.send(LinkEvent::Lost { reason });
     });

@@ -15,6 +15,8 @@ pub(crate) mod connection;
 pub(crate) mod hub;
 pub(crate) mod link;
 pub mod message;
+pub(crate) mod pulses;
 pub(crate) mod wire;
 
 pub use message::{Hub, HubCommand, HubEvent, LeaderMessage, Link, LinkEvent, NodeMessage, Recipients};
+pub use pulses::Pulses;

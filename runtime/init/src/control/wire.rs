@@ -18,7 +18,7 @@ use super::message::{LeaderMessage, NodeMessage};
 
 /// Version of this protocol. All nodes of a run have the same binary, so there is one version only; a
 /// difference means that something else answered.
-pub(crate) const PROTOCOL: u32 = 1;
+pub(crate) const PROTOCOL: u32 = 2;
 
 /// Longest frame before the join is accepted: a join lists the ports of one node.
 pub(crate) const MAX_JOIN_BYTES: u32 = 64 * 1024;
@@ -58,6 +58,8 @@ pub(crate) struct Join {
     pub(crate) host: String,
     /// Its workers' ports, by local rank.
     pub(crate) ports: Vec<u16>,
+    /// Port that it serves metrics on, if it does.
+    pub(crate) metrics_port: Option<u16>,
     /// How it found the leader.
     pub(crate) reached_by: ReachedBy,
 }
@@ -260,6 +262,7 @@ mod tests {
             job_id: "1-2-3-4".into(),
             host: "h1".into(),
             ports: vec![7000, 7001],
+            metrics_port: Some(7003),
             reached_by: ReachedBy::Address(IpAddr::from([127, 0, 0, 1])),
         }
     }
@@ -292,8 +295,8 @@ mod tests {
     #[tokio::test]
     async fn a_join_of_another_version_is_refused_by_its_version() {
         let mut bytes = Vec::new();
-        write_frame(&mut bytes, &serde_json::json!({"protocol": 2, "novelty": []})).await.unwrap();
-        assert_eq!(read_join(&mut bytes.as_slice()).await.unwrap_err().to_string(), "protocol 2, expected 1");
+        write_frame(&mut bytes, &serde_json::json!({"protocol": 1, "novelty": []})).await.unwrap();
+        assert_eq!(read_join(&mut bytes.as_slice()).await.unwrap_err().to_string(), "protocol 1, expected 2");
         bytes.clear();
         write_frame(&mut bytes, &join()).await.unwrap();
         assert_eq!(read_join(&mut bytes.as_slice()).await.unwrap().ports, [7000, 7001]);

@@ -17,6 +17,7 @@ use super::signals::{Kind, Signals};
 use super::timers::Timers;
 use super::{Clock, Driver, GuardLine, Leadership, Lifeline, Starter, say_error};
 use crate::job::{self, Environment, JobPlan, Prefix, SidecarPlan, StartUpError, Started, WorkerPlan};
+use crate::metrics::{self, Facts, Monitor, Questions};
 use crate::output::{Pump, Sink, Style};
 use crate::rendezvous::Membership;
 use crate::supervisor::{Conclusion, Identity, Leader, Member, Mode, Node, Setup};
@@ -55,7 +56,8 @@ pub async fn run_job(environment: &Environment, mut lines: Lines, clock: Clock, 
         }
     };
     info!("started, version {}, pid {}", env!("CARGO_PKG_VERSION"), std::process::id());
-    let started = match start_up(environment, &mut signals, &mut lines).await {
+    let (monitor, mut questions) = Monitor::new(metrics::Kind::Job, clock);
+    let started = match start_up(environment, &mut signals, &mut lines, &monitor, &mut questions).await {
         StartUp::Done(started) => *started,
         StartUp::Failed(error) => {
             say_error(&error.to_string());
@@ -67,7 +69,8 @@ pub async fn run_job(environment: &Environment, mut lines: Lines, clock: Clock, 
             return code;
         }
     };
-    run_started(started, signals, lines, descriptor_limit, clock, sink).await
+    let watched = (monitor, questions);
+    run_started(started, signals, lines, descriptor_limit, clock, sink, watched).await
 }
 
 /// Not PID 1: descendants whose parent ends become our children, so that none is lost from sight.
@@ -86,8 +89,14 @@ enum StartUp {
 }
 
 /// Start-up raced against whoever wants to stop it; orphans are reaped meanwhile.
-async fn start_up(environment: &Environment, signals: &mut Signals, lines: &mut Lines) -> StartUp {
-    let mut start_up = pin!(job::start_up(environment));
+async fn start_up(
+    environment: &Environment,
+    signals: &mut Signals,
+    lines: &mut Lines,
+    monitor: &Monitor,
+    questions: &mut Questions,
+) -> StartUp {
+    let mut start_up = pin!(job::start_up(environment, monitor));
     loop {
         tokio::select! {
             biased;
@@ -96,7 +105,7 @@ async fn start_up(environment: &Environment, signals: &mut Signals, lines: &mut 
                     for signal in signals {
                         match signal {
                             Signal::TERM | Signal::INT => return StartUp::Stopped(signal),
-                            Signal::CHLD => reap_orphans(),
+                            Signal::CHLD => reap_orphans(monitor),
                             other => debug!("{other} has nobody to go to yet"),
                         }
                     }
@@ -105,6 +114,7 @@ async fn start_up(environment: &Environment, signals: &mut Signals, lines: &mut 
             },
             () = lines.lifeline.end() => return StartUp::Stopped(Signal::TERM),
             () = lines.guard.end() => return StartUp::Stopped(Signal::KILL),
+            () = questions.answer() => {}
             result = &mut start_up => return match result {
                 Ok(started) => StartUp::Done(Box::new(started)),
                 Err(error) => StartUp::Failed(error),
@@ -114,9 +124,10 @@ async fn start_up(environment: &Environment, signals: &mut Signals, lines: &mut 
 }
 
 /// Before the workers there is nobody whose end could matter.
-fn reap_orphans() {
+fn reap_orphans(monitor: &Monitor) {
     while let Ok(Reaped::Child(pid, _)) = reap_any() {
         debug!("reaped orphan {pid}");
+        monitor.reaped_orphan();
     }
 }
 
@@ -127,13 +138,17 @@ async fn run_started(
     descriptor_limit: Option<Limit>,
     clock: Clock,
     sink: Sink,
+    (monitor, questions): (Monitor, Questions),
 ) -> u8 {
     let Started { plan, membership } = started;
-    let Membership { incarnation, topology, link, hub, closer } = membership;
+    let Membership { incarnation, topology, metrics_targets: targets, link, hub, closer } = membership;
     let nodes = identities(&topology, plan.workers.len());
     debug!("incarnation {incarnation} with {} nodes, this is node {}", nodes.len(), plan.node_rank);
 
     let own = Identity { node_rank: plan.node_rank, host: plan.host.clone(), job_id: plan.job_id.clone() };
+    let known = if hub.is_some() { nodes.clone() } else { Vec::new() };
+    monitor.know(Facts::Met { incarnation, nodes: known, targets });
+    monitor.know(Facts::Workers(plan.workers.iter().map(|worker| worker.rank).collect()));
     let leader = nodes.first().cloned().unwrap_or_else(|| own.clone());
     let setup = Setup {
         mode: Mode::Job { own, leader },
@@ -147,7 +162,7 @@ async fn run_started(
         clock,
         node: Node::new(setup),
         starter: Box::new(PlanStarter { plan, descriptor_limit }),
-        pump: Pump::new(sink),
+        pump: Pump::new(sink).counting(monitor.output()),
         signals,
         lifeline: lines.lifeline,
         guard: lines.guard,
@@ -156,6 +171,8 @@ async fn run_started(
         leadership,
         others_but: None,
         conclusion: None,
+        monitor,
+        questions,
     };
     let conclusion = driver.run().await;
     driver.pump.finish();

@@ -23,6 +23,7 @@ use tractorun_sys::{ExitReason, Pid, Signal, signal, tree};
 use self::signals::Signals;
 use self::timers::Timers;
 use crate::control::{Hub, HubEvent, Link, LinkEvent};
+use crate::metrics::{Monitor, Questions};
 use crate::output::Pump;
 use crate::supervisor::{
     Action, Announcement, Conclusion, Event, Leader, LeaderAction, LeaderEvent, Member, Node, Sidecar,
@@ -49,6 +50,8 @@ struct Driver {
     /// Asked for by [`Action::LookForOthers`]: done once per round of reaping, since it reads all of `/proc`.
     others_but: Option<Vec<Pid>>,
     conclusion: Option<Conclusion>,
+    monitor: Monitor,
+    questions: Questions,
 }
 
 /// What node 0 has besides.
@@ -78,6 +81,7 @@ enum Input {
     Hub(Option<HubEvent>),
     Lifeline,
     GuardLost,
+    Answered,
     Pumped,
 }
 
@@ -101,6 +105,8 @@ impl Driver {
                 event = next_of(self.leadership.as_mut().map(|own| &mut own.hub.events)) => Input::Hub(event),
                 () = self.lifeline.end() => Input::Lifeline,
                 () = self.guard.end() => Input::GuardLost,
+                // Before the output, which may never end.
+                () = self.questions.answer() => Input::Answered,
                 () = self.pump.pump() => Input::Pumped,
             };
             self.take(input);
@@ -136,7 +142,7 @@ impl Driver {
             Input::Hub(None) => self.leadership = None,
             Input::Lifeline => self.feed(Event::LifelineEnded),
             Input::GuardLost => self.feed(Event::GuardLost),
-            Input::Pumped => {}
+            Input::Answered | Input::Pumped => {}
         }
     }
 
@@ -151,10 +157,12 @@ impl Driver {
             return;
         }
         debug!(?event);
+        self.monitor.note_event(&event);
         let mut actions = Vec::new();
         self.node.step(self.clock.now(), event, &mut actions);
         for action in actions {
             debug!(?action);
+            self.monitor.note_action(&action);
             self.perform(action);
         }
     }

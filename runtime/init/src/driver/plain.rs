@@ -2,17 +2,21 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use tokio::net::TcpListener;
 use tracing::error;
+use tractorun_contract::env;
 use tractorun_contract::exit::InitExit;
 use tractorun_sys::spawn::{Command, Session, Stdio};
 
 use super::job::{adopt_orphans, parent_death_signal};
-use super::signals::{Kind, Signals};
+use super::signals::{Kind as SignalKind, Signals};
 use super::timers::Timers;
 use super::{Clock, Driver, GuardLine, Lifeline, Starter};
 use crate::job::Environment;
+use crate::metrics::{Facts, Kind, Monitor};
 use crate::output::{Pump, Sink};
 use crate::supervisor::{Member, Mode, Node, Setup, Target};
 
@@ -27,6 +31,8 @@ pub struct PlainCommand {
     pub command: Vec<OsString>,
     /// Whether signals go to it alone, as tini does it, or to its group (`-g`).
     pub target: Target,
+    /// Where to serve metrics, if at all.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// Runs the program; returns init's exit code: the program's own, 128 + n for signal n, 126 or 127.
@@ -37,7 +43,7 @@ pub async fn run_plain(
     clock: Clock,
     sink: Sink,
 ) -> u8 {
-    let signals = match Signals::take_all(Kind::Plain) {
+    let signals = match Signals::take_all(SignalKind::Plain) {
         Ok(signals) => signals,
         Err(error) => {
             error!("cannot take signals: {error}");
@@ -48,14 +54,30 @@ pub async fn run_plain(
         error!("cannot become a subreaper: {error}");
         return InitExit::Internal.code();
     }
-    let PlainCommand { command, target } = command;
+    let PlainCommand { command, target, metrics } = command;
+    let (monitor, questions) = Monitor::new(Kind::Plain, clock);
+    monitor.know(Facts::Workers(vec![0]));
+    if let Some(address) = metrics {
+        match TcpListener::bind(address).await {
+            Ok(listener) => monitor.serve(listener),
+            Err(error) => {
+                error!("cannot serve metrics on {address}: {error}");
+                return InitExit::BadConfig.code();
+            }
+        }
+    }
     let setup = Setup {
         mode: Mode::Plain { target },
         ranks: vec![0],
         sidecars: Vec::new(),
         grace_period: GRACE_PERIOD,
     };
-    let environment = environment.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    // An init inside the program would ask for the same port.
+    let environment = environment
+        .iter()
+        .filter(|(name, _)| *name != env::METRICS)
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
     let mut driver = Driver {
         clock,
         node: Node::new(setup),
@@ -69,6 +91,8 @@ pub async fn run_plain(
         leadership: None,
         others_but: None,
         conclusion: None,
+        monitor,
+        questions,
     };
     driver.run().await.code
 }

@@ -26,8 +26,8 @@ const FIRST_CONTACT: Duration = Duration::from_secs(20);
 /// Nodes of a job: far above what a cluster runs, and few enough to be counted.
 const MAX_NODES: u32 = 1_000_000;
 
-/// Workers of a node: each has a port of its own, and the control channel has one.
-const MAX_WORKERS_PER_NODE: u32 = u16::MAX as u32 - 1;
+/// Workers of a node: each has a port of its own, the control channel has one and metrics have one.
+const MAX_WORKERS_PER_NODE: u32 = u16::MAX as u32 - 2;
 
 /// What a node runs and with whom. There is no value in it that a later phase has to doubt.
 #[derive(Debug)]
@@ -43,8 +43,10 @@ pub(super) struct Config {
     pub(super) node_rank: u32,
     pub(super) operation_id: String,
     pub(super) job_id: String,
-    /// `mesh.port_count()` ports.
+    /// One port for each worker, the last one for the control channel.
     pub(super) ports: Vec<u16>,
+    /// Port for metrics; launchers before there were any do not ask for one.
+    pub(super) metrics_port: Option<u16>,
     pub(super) advertise_host: Option<String>,
     /// Absolute path of the sandbox.
     pub(super) sandbox: PathBuf,
@@ -136,6 +138,7 @@ fn check(spec: JobSpec, environment: &Environment, sandbox: &Path) -> Result<Con
     let operation_id = required(environment, yt::OPERATION_ID, &mut problems);
     let job_id = required(environment, yt::JOB_ID, &mut problems);
     let ports = read_ports(environment, mesh, &mut problems);
+    let metrics_port = read_metrics_port(environment, mesh, &mut problems);
     let vault_token = format!("{}{}", yt::SECURE_VAULT_PREFIX, env::VAULT_YT_TOKEN);
     let token = text(environment, &vault_token, &mut problems).filter(|token| !token.is_empty());
     let advertise_host =
@@ -174,6 +177,7 @@ fn check(spec: JobSpec, environment: &Environment, sandbox: &Path) -> Result<Con
         operation_id,
         job_id,
         ports,
+        metrics_port,
         advertise_host,
         sandbox: sandbox.to_owned(),
         working_directory,
@@ -324,16 +328,11 @@ fn read_ports(environment: &Environment, mesh: Mesh, problems: &mut Problems) ->
     let count = mesh.port_count();
     let mut ports = Vec::new();
     let mut missing = Vec::new();
-    for index in 0..count {
-        let name = format!("{}{index}", yt::PORT_PREFIX);
-        match text(environment, &name, problems) {
-            None => missing.push(name),
-            Some(text) => match text.parse::<u16>() {
-                Ok(port) if port > 0 => ports.push(port),
-                Ok(_) | Err(_) => {
-                    problems.add(&name, &format!("expected a port from 1 to 65535, got {text:?}"));
-                }
-            },
+    for index in 0..=mesh.control_port_index() {
+        match read_port(environment, index, problems) {
+            Ok(port) => ports.push(port),
+            Err(NoPort::Missing(name)) => missing.push(name),
+            Err(NoPort::Bad) => {}
         }
     }
     if let (Some(first), Some(last)) = (missing.first(), missing.last()) {
@@ -344,6 +343,33 @@ fn read_ports(environment: &Environment, mesh: Mesh, problems: &mut Problems) ->
         );
     }
     ports
+}
+
+fn read_metrics_port(environment: &Environment, mesh: Mesh, problems: &mut Problems) -> Option<u16> {
+    if mesh.process_per_node > MAX_WORKERS_PER_NODE {
+        return None;
+    }
+    read_port(environment, mesh.metrics_port_index(), problems).ok()
+}
+
+/// Why there is no port.
+enum NoPort {
+    /// The variable of this name is not set.
+    Missing(String),
+    /// It is a problem already.
+    Bad,
+}
+
+fn read_port(environment: &Environment, index: u32, problems: &mut Problems) -> Result<u16, NoPort> {
+    let name = format!("{}{index}", yt::PORT_PREFIX);
+    let Some(text) = text(environment, &name, problems) else { return Err(NoPort::Missing(name)) };
+    match text.parse::<u16>() {
+        Ok(port) if port > 0 => Ok(port),
+        Ok(_) | Err(_) => {
+            problems.add(&name, &format!("expected a port from 1 to 65535, got {text:?}"));
+            Err(NoPort::Bad)
+        }
+    }
 }
 
 fn required(environment: &Environment, name: &str, problems: &mut Problems) -> String {
@@ -427,6 +453,7 @@ pub(super) mod tests {
             ("YT_PORT_2", "7002"),
             ("YT_PORT_3", "7003"),
             ("YT_PORT_4", "7004"),
+            ("YT_PORT_5", "7005"),
             ("YT_SECURE_VAULT_tractorun_yt_token", "t0ken"),
             ("YT_TOKEN", "somebody-elses"),
             ("YT_PROXY", "http://somewhere-else"),
@@ -458,6 +485,7 @@ pub(super) mod tests {
         let config = read_changed(&[], SPEC).unwrap();
         assert_eq!((config.node_rank, config.mesh.node_count), (1, 2));
         assert_eq!(config.ports, [7000, 7001, 7002, 7003, 7004]);
+        assert_eq!(config.metrics_port, Some(7005));
         assert_eq!(config.token, Some(Secret::new("t0ken")));
         assert_eq!(config.client.proxy, "http://127.0.0.1:8000");
         assert_eq!(config.client.token.as_ref().unwrap().expose(), "t0ken");
@@ -477,6 +505,11 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn the_launcher_of_an_older_release_asks_for_no_metrics_port() {
+        assert_eq!(read_changed(&[("YT_PORT_5", None)], SPEC).unwrap().metrics_port, None);
+    }
+
+    #[test]
     fn one_worker_has_no_prefix_unless_it_is_asked_for() {
         let one = SPEC.replace("\"process_per_node\": 4", "\"process_per_node\": 1");
         assert_eq!(read_changed(&[], &one).unwrap().prefix, Prefix::None);
@@ -493,8 +526,9 @@ pub(super) mod tests {
             (
                 "YT_PORT_4",
                 None,
-                "YT_PORT_4: not set: the operation must ask for 5 ports per job (port_count in its task)",
+                "YT_PORT_4: not set: the operation must ask for 6 ports per job (port_count in its task)",
             ),
+            ("YT_PORT_5", Some("x"), r#"YT_PORT_5: expected a port from 1 to 65535, got "x""#),
             ("YT_PORT_3", Some("0"), r#"YT_PORT_3: expected a port from 1 to 65535, got "0""#),
             ("YT_JOB_ID", None, "YT_JOB_ID: not set: expected to run as a job of an operation"),
             ("YT_OPERATION_ID", Some(""), "YT_OPERATION_ID: is empty"),
@@ -523,7 +557,7 @@ pub(super) mod tests {
              bind: destination \"../train.py\" leaves the sandbox; \
              libs: \"my/lib\" cannot be the name of a library; \
              YT_JOB_COOKIE: expected a number below node_count 2, got \"-1\"; \
-             YT_PORT_3 to YT_PORT_4: not set: the operation must ask for 5 ports per job (port_count in its task)"
+             YT_PORT_3 to YT_PORT_4: not set: the operation must ask for 6 ports per job (port_count in its task)"
         );
     }
 
@@ -546,7 +580,7 @@ pub(super) mod tests {
         // It must not take the time and the memory of four billion ports to say so.
         let crowded = SPEC.replace("\"process_per_node\": 4", "\"process_per_node\": 4294967295");
         assert!(
-            error(&[], &crowded).contains("mesh.process_per_node: expected at most 65534, got 4294967295")
+            error(&[], &crowded).contains("mesh.process_per_node: expected at most 65533, got 4294967295")
         );
         let product = SPEC
             .replace("\"process_per_node\": 4", "\"process_per_node\": 60000")

@@ -15,14 +15,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 use tractorun_contract::exit::InitExit;
 use tractorun_contract::job_spec::{Bind, CypressBind, Lib, RestartPolicy};
 use tractorun_yt::Client;
 
+use crate::control::acceptor::Interfaces;
+use crate::metrics::{Facts, Monitor, Phase};
 use crate::rendezvous::address::own_host_name;
 use crate::rendezvous::cypress::CypressBoard;
-use crate::rendezvous::{self, Membership, RendezvousError, Settings};
+use crate::rendezvous::{self, Membership, MetricsTarget, RendezvousError, Settings};
+use crate::supervisor::Identity;
 use config::{Config, ConfigError};
 use environment::NodeContext;
 use place::PlaceError;
@@ -138,12 +141,18 @@ enum Reason {
 /// secrets side by side, then the rendezvous, then the workers' environments.
 ///
 /// Cancel it by dropping the future.
-pub async fn start_up(environment: &Environment) -> Result<Started, StartUpError> {
+///
+/// What it learns it tells the monitor, which it also opens to whoever wants to read it.
+pub async fn start_up(environment: &Environment, monitor: &Monitor) -> Result<Started, StartUpError> {
     let sandbox = std::env::current_dir().map_err(Reason::NoSandbox)?;
-    Ok(start_up_in(environment, &sandbox).await?)
+    Ok(start_up_in(environment, &sandbox, monitor).await?)
 }
 
-async fn start_up_in(environment: &Environment, sandbox: &Path) -> Result<Started, Reason> {
+async fn start_up_in(
+    environment: &Environment,
+    sandbox: &Path,
+    monitor: &Monitor,
+) -> Result<Started, Reason> {
     let begin = Instant::now();
     let config = config::read(environment, sandbox)?;
     let client = Client::new(config.client.clone())?;
@@ -156,18 +165,29 @@ async fn start_up_in(environment: &Environment, sandbox: &Path) -> Result<Starte
         config.job_id
     );
 
-    let (python_path, user) = tokio::try_join!(async { prepare_files(&config).await }, async {
-        Ok(secrets::resolve(&config.env, &client).await?)
-    },)?;
+    let host = own_host_name();
+    let own = Identity { node_rank: config.node_rank, host: host.clone(), job_id: config.job_id.clone() };
+    monitor.know(Facts::Node { own, node_count: config.mesh.node_count });
+    monitor.watch_client(&client);
+    let metrics_port = serve_metrics(&config, monitor).await;
+
+    monitor.begin(Phase::Unpack);
+    monitor.begin(Phase::Secrets);
+    let (python_path, user) = tokio::try_join!(
+        async { prepare_files(&config).await.inspect(|_| monitor.end(Phase::Unpack)) },
+        async { Ok(secrets::resolve(&config.env, &client).await.inspect(|_| monitor.end(Phase::Secrets))?) },
+    )?;
     debug!("binds and secrets are there after {:.3} s", begin.elapsed().as_secs_f64());
 
-    let host = own_host_name();
+    monitor.begin(Phase::Rendezvous);
     let settings = Settings {
         mesh: config.mesh,
         node_rank: config.node_rank,
         operation_id: config.operation_id.clone(),
         job_id: config.job_id.clone(),
         ports: config.ports.clone(),
+        metrics_port,
+        pulses: monitor.pulses(),
         host: host.clone(),
         advertise_host: config.advertise_host.clone(),
         heartbeat: config.heartbeat_timeout,
@@ -176,6 +196,7 @@ async fn start_up_in(environment: &Environment, sandbox: &Path) -> Result<Starte
     };
     let board = CypressBoard::new(client, config.yt_path.clone());
     let membership = rendezvous::join(&board, &settings).await?;
+    monitor.end(Phase::Rendezvous);
     info!(
         "all {} nodes have met in incarnation {} after {:.3} s",
         config.mesh.node_count,
@@ -183,11 +204,29 @@ async fn start_up_in(environment: &Environment, sandbox: &Path) -> Result<Starte
         begin.elapsed().as_secs_f64()
     );
 
+    if let Some(MetricsTarget { address, .. }) = membership.metrics_targets.first() {
+        info!("metrics of all nodes: http://{address}/targets");
+    }
     let workers = plan_workers(&config, environment, &user, &python_path, &membership)?;
     let sidecars = plan_sidecars(&config, environment, &user, &python_path, &membership);
     let Config { grace_period, prefix, node_rank, job_id, sandbox, .. } = config;
     let plan = JobPlan { workers, sidecars, grace_period, prefix, node_rank, host, job_id, sandbox };
     Ok(Started { plan, membership })
+}
+
+/// Opens the metrics port; gives it if that went well. A job runs without metrics too.
+async fn serve_metrics(config: &Config, monitor: &Monitor) -> Option<u16> {
+    let port = config.metrics_port?;
+    match Interfaces::of(config.advertise_host.as_deref()).bind(port).await {
+        Ok(listener) => {
+            monitor.serve(listener);
+            Some(port)
+        }
+        Err(error) => {
+            warn!("cannot serve metrics on port {port}: {error}");
+            None
+        }
+    }
 }
 
 /// Unpacks and places all files, off the async threads; gives the folders for `PYTHONPATH`.

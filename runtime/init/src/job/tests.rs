@@ -1,5 +1,7 @@
 //! Start-up as far as it goes without a cluster.
 
+use crate::driver::Clock;
+use crate::metrics::Kind;
 use tractorun_contract::job_spec::{EnvScope, EnvSource, EnvVar, Sidecar};
 use tractorun_contract::topology::{Topology, WorkerAddress};
 
@@ -59,8 +61,14 @@ async fn every_worker_gets_its_own_plan() {
     let (outbox, _) = tokio::sync::mpsc::unbounded_channel();
     let (_, inbox) = tokio::sync::mpsc::unbounded_channel();
     let link = Link { outbox, inbox };
-    let membership =
-        Membership { incarnation: 2, topology, link, hub: None, closer: rendezvous::Closer::default() };
+    let membership = Membership {
+        incarnation: 2,
+        topology,
+        metrics_targets: Vec::new(),
+        link,
+        hub: None,
+        closer: rendezvous::Closer::default(),
+    };
     let plans = plan_workers(&config, &Environment::default(), &[], &[], &membership).unwrap();
     assert_eq!(plans.iter().map(|plan| plan.rank).collect::<Vec<_>>(), [4, 5, 6, 7]);
     for (local_rank, plan) in (0..).zip(&plans) {
@@ -103,8 +111,14 @@ async fn sidecars_get_what_is_not_for_the_workers_alone() {
     let (outbox, _) = tokio::sync::mpsc::unbounded_channel();
     let (_, inbox) = tokio::sync::mpsc::unbounded_channel();
     let link = Link { outbox, inbox };
-    let membership =
-        Membership { incarnation: 0, topology, link, hub: None, closer: rendezvous::Closer::default() };
+    let membership = Membership {
+        incarnation: 0,
+        topology,
+        metrics_targets: Vec::new(),
+        link,
+        hub: None,
+        closer: rendezvous::Closer::default(),
+    };
     let plans = plan_sidecars(&config, &Environment::default(), &user, &[], &membership);
     let policies: Vec<_> = plans.iter().map(|plan| plan.restart_policy).collect();
     assert_eq!(policies, [RestartPolicy::Fail, RestartPolicy::Never]);
@@ -123,7 +137,8 @@ async fn a_node_that_cannot_begin_says_so_before_it_asks_the_cluster() {
     let sandbox = tempfile::tempdir().unwrap();
     let failure = async |variables: &[(&str, &str)]| {
         let environment = variables.iter().copied().collect();
-        let error = StartUpError(start_up_in(&environment, sandbox.path()).await.unwrap_err());
+        let (monitor, _questions) = Monitor::new(Kind::Job, Clock::start());
+        let error = StartUpError(start_up_in(&environment, sandbox.path(), &monitor).await.unwrap_err());
         (error.exit_code(), error.to_string())
     };
     let (code, text) = failure(&[]).await;

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use nix::errno::Errno;
@@ -13,6 +14,7 @@ use tractorun_sys::descriptor;
 use super::lines::{Splitter, Style};
 use super::sink::Sink;
 use super::tail::Tail;
+use crate::metrics::{OutputCounts, OutputStream};
 use crate::supervisor::Member;
 
 /// Room in each pipe, where the kernel allows it: a worker that writes a burst is not held up by us.
@@ -32,6 +34,7 @@ pub struct Pump {
     buffer: Box<[u8]>,
     /// What is ready for the sink.
     batch: Vec<u8>,
+    counts: Arc<OutputCounts>,
 }
 
 struct Stream {
@@ -39,6 +42,8 @@ struct Stream {
     member: Member,
     source: pipe::Receiver,
     splitter: Splitter,
+    kind: OutputStream,
+    counts: Arc<OutputCounts>,
     /// For stderr: its last lines.
     tail: Option<Tail>,
     end: End,
@@ -56,7 +61,14 @@ enum End {
 impl Pump {
     /// A pump without streams.
     pub fn new(sink: Sink) -> Self {
-        Self { sink, streams: Vec::new(), buffer: vec![0; READ_BYTES].into(), batch: Vec::new() }
+        let buffer = vec![0; READ_BYTES].into();
+        Self { sink, streams: Vec::new(), buffer, batch: Vec::new(), counts: Arc::default() }
+    }
+
+    /// The same, which counts there what it reads.
+    #[must_use]
+    pub fn counting(self, counts: Arc<OutputCounts>) -> Self {
+        Self { counts, ..self }
     }
 
     /// Opens the pipes of a member; returns the ends that it gets as stdout and stderr. Needs a tokio runtime.
@@ -77,6 +89,8 @@ impl Pump {
             member,
             source,
             splitter: Splitter::new(style.clone()),
+            kind: if tail.is_some() { OutputStream::Stderr } else { OutputStream::Stdout },
+            counts: Arc::clone(&self.counts),
             tail,
             end: End::Open,
         });
@@ -149,6 +163,7 @@ impl Pump {
 
 impl Stream {
     fn take(&mut self, bytes: &[u8], batch: &mut Vec<u8>) {
+        self.counts.count(self.kind, bytes);
         let tail = &mut self.tail;
         self.splitter.feed(bytes, batch, &mut |complete| {
             if let Some(tail) = tail {

@@ -39,7 +39,8 @@ pub(super) async fn follow<B: NoticeBoard>(
     match timeout_at(settings.deadline, follower.run(board)).await {
         Ok(Ok((incarnation, link, topology))) => {
             let closer = Closer { close: follower.close, tasks: follower.tasks };
-            Ok(Membership { incarnation, topology, link, hub: None, closer })
+            let metrics_targets = Vec::new();
+            Ok(Membership { incarnation, topology, metrics_targets, link, hub: None, closer })
         }
         Ok(Err(error)) => Err(error),
         Err(_) => Err(RendezvousError::TimedOut {
@@ -197,9 +198,11 @@ impl Follower<'_> {
             job_id: settings.job_id.clone(),
             host: settings.advertise_host.clone().unwrap_or_else(|| settings.host.clone()),
             ports: settings.ports.iter().copied().take(settings.mesh.process_per_node as usize).collect(),
+            metrics_port: settings.metrics_port,
             reached_by,
         };
-        link::join(stream, &join, settings.heartbeat, self.close.subscribe(), &mut self.tasks).await
+        let pulses = settings.pulses.clone();
+        link::join(stream, &join, settings.heartbeat, pulses, self.close.subscribe(), &mut self.tasks).await
     }
 }
 

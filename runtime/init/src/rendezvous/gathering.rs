@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use tractorun_contract::job_spec::Mesh;
 use tractorun_contract::topology::{Topology, WorkerAddress};
 
+use super::MetricsTarget;
 use super::address::endpoint;
 use crate::control::wire::{Join, ReachedBy, Retry};
 
@@ -25,6 +26,8 @@ pub(super) struct Member {
     pub(super) job_id: String,
     /// Ports of its workers.
     pub(super) ports: Vec<u16>,
+    /// Port of its metrics, if it serves any.
+    pub(super) metrics_port: Option<u16>,
     /// How it reached the leader; none for the leader.
     pub(super) reached_by: Option<ReachedBy>,
 }
@@ -75,8 +78,18 @@ impl Gathering {
 
     /// Counts a node in. A second join of a node replaces its first.
     pub(super) fn join(&mut self, join: Join) -> Joined {
-        let Join { protocol: _, key: _, incarnation: _, node_rank, job_id, host, ports, reached_by } = join;
-        let member = Member { host, job_id, ports, reached_by: Some(reached_by) };
+        let Join {
+            protocol: _,
+            key: _,
+            incarnation: _,
+            node_rank,
+            job_id,
+            host,
+            ports,
+            metrics_port,
+            reached_by,
+        } = join;
+        let member = Member { host, job_id, ports, metrics_port, reached_by: Some(reached_by) };
         match self.members.insert(node_rank, member) {
             None => Joined::New,
             Some(_) => Joined::Again,
@@ -117,6 +130,15 @@ impl Gathering {
             };
         }
         text
+    }
+
+    /// Where the nodes that have joined serve their metrics.
+    pub(super) fn metrics_targets(&self) -> Vec<MetricsTarget> {
+        let target = |(node_rank, member): (&u32, &Member)| {
+            let address = endpoint(&member.host, member.metrics_port?);
+            Some(MetricsTarget { node_rank: *node_rank, address })
+        };
+        self.members.iter().filter_map(target).collect()
     }
 
     /// The topology of a complete gathering.
@@ -180,13 +202,19 @@ mod tests {
             job_id: format!("job{node_rank}"),
             host: format!("host{node_rank}"),
             ports: vec![port, port + 1],
+            metrics_port: Some(port + 3),
             reached_by,
         }
     }
 
     fn gathering(ways: &[ReachedBy]) -> Gathering {
-        let leader =
-            Member { host: NAME.into(), job_id: "job0".into(), ports: vec![7000, 7001], reached_by: None };
+        let leader = Member {
+            host: NAME.into(),
+            job_id: "job0".into(),
+            ports: vec![7000, 7001],
+            metrics_port: None,
+            reached_by: None,
+        };
         let mut gathering = Gathering::new(mesh(u32::try_from(ways.len()).unwrap() + 1), leader);
         for (rank, way) in (1..).zip(ways) {
             assert_eq!(gathering.join(join(rank, *way)), Joined::New);
@@ -241,6 +269,15 @@ mod tests {
         );
         assert_eq!(topology.workers[3].job_id, "job1");
         assert_eq!(topology.master_port, 7000);
+    }
+
+    #[test]
+    fn metrics_are_where_nodes_say_they_serve_them() {
+        let target = |node_rank, address: &str| MetricsTarget { node_rank, address: address.into() };
+        assert_eq!(
+            gathering(&[name(1), name(1)]).metrics_targets(),
+            [target(1, "host1:7013"), target(2, "host2:7023")]
+        );
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tractorun_contract::topology::Topology;
 use super::address::{OwnAddresses, resolve};
 use super::board::{ControlEndpoint, Desk, Notice, NoticeBoard};
 use super::gathering::{Gathering, Joined, LeaderName, Member};
-use super::{Closer, Membership, RendezvousError, Settings};
+use super::{Closer, Membership, MetricsTarget, RendezvousError, Settings};
 use crate::control::acceptor::{Acceptor, Arrival, Interfaces, refuse};
 use crate::control::hub::{self, BoxFuture, Leadership, PUBLISH_TIMEOUT, PeerEvent, Peers};
 use crate::control::wire::{Retry, ToNode};
@@ -37,12 +37,12 @@ pub(super) async fn lead<B: NoticeBoard>(
         settings,
         incarnation,
         acceptor,
-        peers: Peers::new(settings.heartbeat),
+        peers: Peers::new(settings.heartbeat, settings.pulses.clone()),
         lost: desk.lost(),
         desk,
     };
     match lead.meet(endpoint).await {
-        Ok(topology) => Ok(lead.begin(topology)),
+        Ok((topology, metrics_targets)) => Ok(lead.begin(topology, metrics_targets)),
         Err(error) => Err(lead.fail(error).await),
     }
 }
@@ -63,10 +63,7 @@ async fn listen(settings: &Settings) -> Result<(Acceptor, Option<ControlEndpoint
     }
     // The configuration has checked that the port is there.
     let port = settings.ports.last().copied().unwrap_or_default();
-    let interfaces = match settings.advertise_host.as_deref().map(str::parse) {
-        Some(Ok(address)) => Interfaces::Only(address),
-        Some(Err(_)) | None => Interfaces::All,
-    };
+    let interfaces = Interfaces::of(settings.advertise_host.as_deref());
     let acceptor = Acceptor::listen(interfaces, port)
         .await
         .map_err(|source| RendezvousError::Listen { port, source })?;
@@ -118,7 +115,10 @@ async fn give_back<D: Desk>(desk: &Arc<D>, error: RendezvousError) -> Rendezvous
 
 impl<D: Desk> Lead<'_, D> {
     /// Puts the notice up, waits for all and publishes the topology.
-    async fn meet(&mut self, control: Option<ControlEndpoint>) -> Result<Topology, RendezvousError> {
+    async fn meet(
+        &mut self,
+        control: Option<ControlEndpoint>,
+    ) -> Result<(Topology, Vec<MetricsTarget>), RendezvousError> {
         self.acceptor.expect(self.incarnation);
         let notice = Notice { operation_id: self.settings.operation_id.clone(), control };
         let desk = Arc::clone(&self.desk);
@@ -127,9 +127,10 @@ impl<D: Desk> Lead<'_, D> {
         // A name server that does not answer must not hold up the start after the last node has come.
         let settings = self.settings;
         let (gathering, name) = tokio::join!(self.gather(), leader_name(settings));
-        let topology = gathering?.topology(&name);
+        let gathering = gathering?;
+        let topology = gathering.topology(&name);
         self.unless_lost(desk.publish_topology(self.incarnation, &topology)).await??;
-        Ok(topology)
+        Ok((topology, gathering.metrics_targets()))
     }
 
     async fn gather(&mut self) -> Result<Gathering, RendezvousError> {
@@ -189,7 +190,7 @@ impl<D: Desk> Lead<'_, D> {
     }
 
     /// Sends everybody off.
-    fn begin(self, topology: Topology) -> Membership {
+    fn begin(self, topology: Topology, metrics_targets: Vec<MetricsTarget>) -> Membership {
         let Self { settings: _, incarnation, acceptor, peers, lost, desk } = self;
         peers.send_all(&ToNode::Topology(topology.clone()));
         let publisher = Arc::clone(&desk);
@@ -203,7 +204,8 @@ impl<D: Desk> Lead<'_, D> {
         let (close, closing) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let (hub, link) = hub::start(peers, acceptor, leadership, closing, &mut tasks);
-        Membership { incarnation, topology, link, hub: Some(hub), closer: Closer { close, tasks } }
+        let closer = Closer { close, tasks };
+        Membership { incarnation, topology, metrics_targets, link, hub: Some(hub), closer }
     }
 
     /// Tells those who wait, leaves a record, and gives the leadership back; each as far as it goes.
@@ -241,6 +243,7 @@ fn own_member(settings: &Settings) -> Member {
         host: settings.advertise_host.clone().unwrap_or_else(|| settings.host.clone()),
         job_id: settings.job_id.clone(),
         ports: settings.ports.iter().copied().take(workers).collect(),
+        metrics_port: settings.metrics_port,
         reached_by: None,
     }
 }

@@ -29,7 +29,7 @@ use tractorun_contract::exit::InitExit;
 use tractorun_contract::job_spec::Mesh;
 use tractorun_contract::topology::Topology;
 
-use crate::control::{Hub, Link};
+use crate::control::{Hub, Link, Pulses};
 use board::{BoardError, NoticeBoard};
 
 /// What rendezvous gives the driver on every node.
@@ -39,12 +39,23 @@ pub struct Membership {
     pub incarnation: u32,
     /// Who is where.
     pub topology: Topology,
+    /// Where the nodes serve their metrics; known to node 0 only.
+    pub metrics_targets: Vec<MetricsTarget>,
     /// This node's end of the control channel.
     pub link: Link,
     /// The leader's end of all control channels; on node 0 only.
     pub hub: Option<Hub>,
     /// What must be ended in order before the process exits. Dropping it cuts the connections.
     pub closer: Closer,
+}
+
+/// Where a node serves its metrics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetricsTarget {
+    /// Rank of the node.
+    pub node_rank: u32,
+    /// `host:port`.
+    pub address: String,
 }
 
 /// Ends the control channel and, on the leader, the incarnation's transaction.
@@ -64,6 +75,10 @@ pub(crate) struct Settings {
     pub(crate) job_id: String,
     /// The node's ports: one for each worker, the last one for the control channel.
     pub(crate) ports: Vec<u16>,
+    /// Port that this node serves metrics on, if it does.
+    pub(crate) metrics_port: Option<u16>,
+    /// Where it is noted when others were heard of.
+    pub(crate) pulses: Pulses,
     /// Host name of this node.
     pub(crate) host: String,
     /// Host to be reached by instead of all that would be found.

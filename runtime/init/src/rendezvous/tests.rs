@@ -14,6 +14,7 @@ use tractorun_contract::topology::Topology;
 
 use super::board::{BoardError, ControlEndpoint, Desk, Notice, NoticeBoard};
 use super::{Closer, Membership, RendezvousError, Settings, join};
+use crate::control::Pulses;
 use crate::control::hub::BoxFuture;
 use crate::control::wire::{Join, JoinKey, MAX_FRAME_BYTES, PROTOCOL, ReachedBy, Retry, ToNode};
 use crate::control::wire::{read_frame, write_frame};
@@ -138,6 +139,8 @@ fn settings(node_count: u32, node_rank: u32) -> Settings {
         job_id: format!("job{node_rank}"),
         // Port 0 lets the kernel choose the control port.
         ports: vec![base, base + 1, 0],
+        metrics_port: Some(base + 3),
+        pulses: Pulses::default(),
         host: "localhost".into(),
         advertise_host: Some("127.0.0.1".into()),
         heartbeat: LONG,
@@ -181,6 +184,7 @@ async fn introduce(endpoint: &ControlEndpoint, change: impl FnOnce(&mut Join)) -
         job_id: "made-up".into(),
         host: "made-up".into(),
         ports: vec![1, 2],
+        metrics_port: None,
         reached_by: ReachedBy::Address([127, 0, 0, 1].into()),
     };
     change(&mut join);
@@ -275,7 +279,7 @@ async fn a_wrong_key_a_wrong_incarnation_and_a_late_join_are_refused() {
     assert_eq!(refusal(|join| join.key = JoinKey::new("guess")).await, "wrong join key");
     assert_eq!(refusal(|join| join.incarnation = 5).await, "this is not incarnation 5");
     assert_eq!(refusal(|join| join.node_rank = 2).await, "node rank 2: expected one from 1 to 1");
-    assert_eq!(refusal(|join| join.protocol = 9).await, "protocol 9, expected 1");
+    assert_eq!(refusal(|join| join.protocol = 9).await, "protocol 9, expected 2");
 
     let _follower = start(&board, settings(2, 1)).await.unwrap().unwrap();
     let _leader = leader.await.unwrap().unwrap();

@@ -38,6 +38,7 @@ impl Attempts {
         error: TryError,
     ) -> Result<Mutation, Error> {
         self.tries += 1;
+        transport.count_failure();
         let elapsed = self.since.get_or_insert_with(Instant::now).elapsed();
         let situation = Situation {
             error: &error,

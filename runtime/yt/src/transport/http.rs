@@ -2,7 +2,7 @@
 
 use std::error::Error as StdError;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use super::heavy::HeavyProxies;
 use super::retry::TryError;
 use super::stream::{Incoming, silence};
 use super::tls;
+use crate::client::RequestCounts;
 use crate::config::{ClientConfig, ConfigError, io_text};
 use crate::error::{Error, TransportKind, UNKNOWN_HOST, YtError};
 
@@ -25,6 +26,8 @@ pub(crate) struct Transport {
     authorization: Option<HeaderValue>,
     /// Whether anybody ever answered.
     contacted: AtomicBool,
+    requests: AtomicU64,
+    failures: AtomicU64,
     pub(crate) heavy: Mutex<HeavyProxies>,
 }
 
@@ -59,8 +62,23 @@ impl Transport {
             config,
             authorization,
             contacted: AtomicBool::new(false),
+            requests: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
             heavy: Mutex::default(),
         })
+    }
+
+    /// Takes note of a request that came to nothing.
+    pub(crate) fn count_failure(&self) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What was sent so far.
+    pub(crate) fn request_counts(&self) -> RequestCounts {
+        RequestCounts {
+            requests: self.requests.load(Ordering::Relaxed),
+            failures: self.failures.load(Ordering::Relaxed),
+        }
     }
 
     /// Whether anybody ever answered.
@@ -106,6 +124,7 @@ impl Transport {
     }
 
     async fn raw(&self, request: RequestBuilder) -> Result<Response, TryError> {
+        self.requests.fetch_add(1, Ordering::Relaxed);
         let response = request.send().await.map_err(|error| failure(&error))?;
         self.contacted.store(true, Ordering::Relaxed);
         Ok(response)
