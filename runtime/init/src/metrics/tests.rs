@@ -271,7 +271,7 @@ async fn strangers_who_say_nothing_or_too_much_keep_nobody_out() {
         let mut stranger = TcpStream::connect(address).await.unwrap();
         if number % 2 == 0 {
             // May be refused while it is written.
-            let _ = stranger.write_all(&[b'x'; 100_000]).await;
+            let _ = stranger.write_all(&vec![b'x'; 100_000]).await;
         }
         strangers.push(stranger);
     }
