@@ -61,7 +61,7 @@ unit: ## the crates' own tests
 ifeq ($(NEXTEST),yes)
 	@cargo nextest run --workspace --exclude tractorun-tests --locked --status-level fail
 else
-	@$(CARGO) test --workspace --exclude tractorun-tests --locked
+	@$(CARGO) test --no-fail-fast --workspace --exclude tractorun-tests --locked
 endif
 
 .PHONY: e2e
@@ -71,7 +71,7 @@ e2e: ## the end-to-end tests on the release binaries (ARGS: more arguments, such
 ifeq ($(NEXTEST),yes)
 	@TRACTORUN_BIN_DIR="$(BIN_DIR)" cargo nextest run --package tractorun-tests --locked --status-level slow $(ARGS)
 else
-	@TRACTORUN_BIN_DIR="$(BIN_DIR)" $(CARGO) test --package tractorun-tests --locked $(ARGS) -- --test-threads 2
+	@TRACTORUN_BIN_DIR="$(BIN_DIR)" $(CARGO) test --no-fail-fast --package tractorun-tests --locked $(ARGS) -- --test-threads 2
 endif
 
 .PHONY: bench
