@@ -74,6 +74,11 @@ else
 	@TRACTORUN_BIN_DIR="$(BIN_DIR)" $(CARGO) test --no-fail-fast --package tractorun-tests --locked $(ARGS) -- --test-threads 2
 endif
 
+.PHONY: test-cluster
+test-cluster: ## the conformance scripts against the cluster in YT_PROXY (YT_TOKEN), in a folder of their own there
+	@scripts/venv
+	@.venv/bin/python scripts/test-cluster $(ARGS)
+
 .PHONY: bench
 bench: ## print sizes, memory with 8 workers, seconds to the workers' exec, the minicluster's speed (writes nothing)
 	@scripts/need rust build

@@ -84,6 +84,20 @@ def check_attributes():
     same(listed["attributes"]["type"], "map_node")
 
 
+def check_acl_is_data():
+    rules = [{"action": "allow", "subjects": ["root"], "permissions": ["read", "write"], "inheritance_mode": "object_only"}]
+    yt.create("map_node", "//tmp/acl", attributes={"acl": rules, "inherit_acl": True})
+    (rule,) = yt.get("//tmp/acl/@acl")
+    same({key: rule[key] for key in rules[0]}, rules[0])
+    yt.set("//tmp/acl/@acl/end", {"action": "allow", "subjects": ["root"], "permissions": ["remove"]})
+    same([entry["permissions"] for entry in yt.get("//tmp/acl/@acl")], [["read", "write"], ["remove"]])
+    same(yt.get("//tmp/acl/@inherit_acl"), True)
+    with refused("action"):
+        yt.set("//tmp/acl/@acl", [{**rules[0], "action": "maybe"}])
+    yt.set("//tmp/acl/@acl", [])
+    same(yt.get("//tmp/acl/@acl"), [])
+
+
 def check_ids():
     node = yt.create("map_node", "//tmp/by_id")
     same(yt.get(f"#{node}/@path"), "//tmp/by_id")

@@ -135,6 +135,19 @@ def check_complete_and_parameters():
     same(operation.get_state().name, "completed")
 
 
+def check_alias_and_get_job():
+    spec = vanilla("echo said >&2")
+    spec["alias"] = f"*conformance-{time.time_ns()}"
+    operation = run(spec)
+    found = yt.get_operation(operation_alias=spec["alias"], include_runtime=True)
+    same(found["id"], operation.id)
+    (job,) = yt.list_jobs(operation.id)["jobs"]
+    one = yt.get_job(operation.id, job["id"])
+    same((one.get("job_id", one.get("id")), one["state"]), (job["id"], "completed"))
+    with refused():
+        yt.get_job(operation.id, "1-2-3-4")
+
+
 def check_suspend_and_resume():
     operation = run(vanilla("sleep 1000"), sync=False)
     wait_until(lambda: operation.get_state().name == "running", "it runs")
@@ -146,8 +159,8 @@ def check_suspend_and_resume():
 
 
 def check_bad_spec():
-    with refused("gang_options"):
-        run(vanilla("true", gang_options={}))
+    with refused("job_count"):
+        run(vanilla("true", job_count="many"))
 
 
 def check_lists():
@@ -156,6 +169,9 @@ def check_lists():
     same({operation["type"] for operation in operations}, {"vanilla"})
     failed = yt.list_operations(state="failed")["operations"]
     same({operation["state"] for operation in failed}, {"failed"})
+    same(len(yt.list_operations(limit=2)["operations"]), 2)
+    named = run({**vanilla("true"), "title": "a title like no other"})
+    same([one["id"] for one in yt.list_operations(filter="like no other")["operations"]], [named.id])
 
 
 def check_what_is_unknown_is_refused():

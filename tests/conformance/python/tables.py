@@ -49,6 +49,26 @@ def check_many_rows():
     same(list(yt.read_table("//tmp/many")), rows)
 
 
+def check_large_rows():
+    rows = [{"text": bytes(range(256)) * 20_000, "index": index} for index in range(3)]
+    bytes_yson = wrapper.YsonFormat(encoding=None)
+    raw = [{key.encode(): value for key, value in row.items()} for row in rows]
+    yt.write_table("//tmp/large", raw, format=bytes_yson)
+    holds(list(yt.read_table("//tmp/large", format=bytes_yson)) == raw, "rows of 5 MB come back as they were written")
+
+
+def check_parallel_writer_and_reader():
+    rows = [{"index": index, "text": "x" * 1000} for index in range(2000)]
+    parallel = client(
+        write_parallel={"enable": True, "max_thread_count": 4},
+        write_retries={"chunk_size": 300_000},
+        read_parallel={"enable": True, "max_thread_count": 4, "data_size_per_thread": 300_000},
+    )
+    parallel.write_table("//tmp/parallel", rows)
+    same(list(yt.read_table("//tmp/parallel")), rows)
+    same(list(parallel.read_table("//tmp/parallel")), rows)
+
+
 def check_row_ranges():
     yt.write_table("//tmp/ranges", [{"a": index} for index in range(10)])
     same([row["a"] for row in yt.read_table("//tmp/ranges[#2:#5]")], [2, 3, 4])

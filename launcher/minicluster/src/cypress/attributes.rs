@@ -8,7 +8,6 @@ use super::resolve::{LastLink, Target};
 use super::transaction::Opaque;
 use super::{Cypress, LockMode, Scope, YPath, time};
 use crate::error::YtError;
-use crate::formats::unsupported;
 use crate::guid::Guid;
 use crate::value::{self, YsonMap};
 
@@ -151,6 +150,10 @@ pub(super) fn parse_time(value: &YsonValue) -> Option<u64> {
     }
 }
 
+/// How far an entry of an access control list reaches.
+const INHERITANCE_MODES: &[&str] =
+    &["object_only", "object_and_descendants", "descendants_only", "immediate_descendants_only"];
+
 /// Fails if this attribute may not be set to this value.
 pub(super) fn check_settable(node_type: NodeType, name: &str, new: &YsonValue) -> Result<(), YtError> {
     if name.is_empty() {
@@ -173,9 +176,10 @@ pub(super) fn check_settable(node_type: NodeType, name: &str, new: &YsonValue) -
         Some(Kind::Writable | Kind::Removable) => {}
     }
     match name {
-        "acl" if value::as_list(new).is_none_or(|entries| !entries.is_empty()) => {
-            Err(unsupported("access control lists with entries"))
-        }
+        "acl" => match value::as_list(new) {
+            Some(entries) => entries.iter().try_for_each(check_acl_entry),
+            None => Err(wrong("a list")),
+        },
         "account" => match new.as_str() {
             Some(account) if ACCOUNTS.contains(&account) => Ok(()),
             Some(account) => Err(YtError::new(905, format!("No such account {account:?}"))),
@@ -199,6 +203,31 @@ pub(super) fn check_settable(node_type: NodeType, name: &str, new: &YsonValue) -
         "expiration_time" if parse_time(new).is_none() => Err(wrong("a time or a number of milliseconds")),
         _ => Ok(()),
     }
+}
+
+/// Fails if this is no entry of an access control list. Entries are data here: kept and shown, not enforced.
+fn check_acl_entry(entry: &YsonValue) -> Result<(), YtError> {
+    let wrong = |key: &str, wanted: &str| {
+        YtError::generic(format!("{key:?} in an entry of an access control list must be {wanted}"))
+    };
+    let one_of = |key: &str, names: &[&str]| match value::get(entry, key).map(YsonValue::as_str) {
+        Some(Some(name)) => names.contains(&name),
+        Some(None) => false,
+        None => key != "action",
+    };
+    if !one_of("action", &["allow", "deny"]) {
+        return Err(wrong("action", "allow or deny"));
+    }
+    if !one_of("inheritance_mode", INHERITANCE_MODES) {
+        return Err(wrong("inheritance_mode", &INHERITANCE_MODES.join(", ")));
+    }
+    for key in ["subjects", "permissions"] {
+        let names = value::get(entry, key).and_then(value::as_list);
+        if names.is_none_or(|names| names.iter().any(|name| name.as_str().is_none())) {
+            return Err(wrong(key, "a list of strings"));
+        }
+    }
+    Ok(())
 }
 
 /// Which attributes an answer carries.
