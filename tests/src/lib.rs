@@ -10,6 +10,7 @@
 
 pub mod binaries;
 pub mod cluster;
+pub mod kept;
 pub mod launcher;
 pub mod leftovers;
 pub mod place;

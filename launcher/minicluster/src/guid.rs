@@ -19,7 +19,13 @@ pub struct Guid([u32; 4]);
 impl Guid {
     /// A random id of an object of this type.
     pub fn random(object_type: ObjectTypeCode) -> Guid {
-        Guid([rand::random(), rand::random(), CELL_TAG << 16 | u32::from(object_type), rand::random()])
+        let [_, _, typed, _] = Guid::of_type(object_type).0;
+        Guid([rand::random(), rand::random(), typed, rand::random()])
+    }
+
+    /// An id of an object of this type, otherwise zero.
+    pub const fn of_type(object_type: ObjectTypeCode) -> Guid {
+        Guid([0, 0, CELL_TAG << 16 | object_type as u32, 0])
     }
 
     /// A random id that names no object: request ids, mutation ids.

@@ -11,11 +11,13 @@ pub mod faults;
 pub mod formats;
 pub mod guid;
 mod http;
+mod keeper;
 pub mod operations;
 mod server;
 pub mod storage;
 pub mod value;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,7 +30,8 @@ use faults::Faults;
 use operations::{JobKind, Operations, OperationsConfig, OperationsError};
 pub use server::Tokens;
 use server::{Server, ServerArtifacts};
-use storage::Storage;
+use storage::{DataFolder, Storage};
+pub use storage::{FolderConfig, OpenError, Sync};
 
 /// How a server is started.
 #[derive(Debug, Clone)]
@@ -43,6 +46,23 @@ pub struct MiniclusterConfig {
     pub control_port: Option<u16>,
     /// How jobs are run.
     pub job_kind: JobKind,
+    /// What becomes of the state at the end.
+    pub state: StateConfig,
+}
+
+/// What becomes of the state when the server ends.
+#[derive(Debug, Clone, Default)]
+pub enum StateConfig {
+    /// It goes: it lives in memory and in a temporary folder.
+    #[default]
+    Temporary,
+    /// It is kept in a folder, and the next server goes on with it.
+    Kept {
+        /// The folder; made if missing.
+        folder: PathBuf,
+        /// How it is used.
+        config: FolderConfig,
+    },
 }
 
 impl Default for MiniclusterConfig {
@@ -53,6 +73,7 @@ impl Default for MiniclusterConfig {
             tokens: Tokens::default(),
             control_port: None,
             job_kind: JobKind::default(),
+            state: StateConfig::default(),
         }
     }
 }
@@ -76,6 +97,9 @@ pub enum StartError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The folder that keeps the state cannot be used.
+    #[error(transparent)]
+    Open(#[from] OpenError),
     /// Jobs cannot be run here.
     #[error(transparent)]
     Operations(#[from] OperationsError),
@@ -92,8 +116,8 @@ pub struct Minicluster {
     serving: JoinHandle<()>,
     timer: JoinHandle<()>,
     operations: Arc<Operations>,
-    /// Everything that is on disk; removed at the end.
-    folder: tempfile::TempDir,
+    /// Everything that is on disk, if it is removed at the end.
+    folder: Option<tempfile::TempDir>,
 }
 
 impl Minicluster {
@@ -106,18 +130,32 @@ impl Minicluster {
         let address = listener.local_addr().map_err(listen_error)?;
         let control = config.control_port.map(listen_for_control).transpose()?;
         let control_address = control.as_ref().and_then(|listener| listener.local_addr().ok());
-        let folder_error = |source| StartError::Folder { path: std::env::temp_dir(), source };
-        let folder = tempfile::Builder::new().prefix("minicluster-").tempdir().map_err(folder_error)?;
-        let storage = Storage::open(folder.path().join("blobs")).map_err(folder_error)?;
-        let server = Arc::new(Server::new(storage, config.tokens, address));
+        let (server, folder, slots, kept) = match config.state {
+            StateConfig::Temporary => {
+                let folder_error = |source| StartError::Folder { path: std::env::temp_dir(), source };
+                let folder =
+                    tempfile::Builder::new().prefix("minicluster-").tempdir().map_err(folder_error)?;
+                let storage = Storage::open(folder.path().join("blobs")).map_err(folder_error)?;
+                let slots = folder.path().join("slots");
+                (Server::new(storage, config.tokens, address), Some(folder), slots, BTreeMap::new())
+            }
+            StateConfig::Kept { folder, config: folder_config } => {
+                let folder = DataFolder::open(&folder, folder_config)?;
+                let slots = folder.path().join("slots");
+                let (server, kept) = Server::restore(folder, config.tokens, address)?;
+                (server, None, slots, kept)
+            }
+        };
+        let server = Arc::new(server);
         let operations = Operations::new(
             OperationsConfig {
-                slots: folder.path().join("slots"),
+                slots,
                 node_address: format!("localhost:{}", address.port()),
                 job_kind: config.job_kind,
             },
             Arc::new(ServerArtifacts::new(&server)),
         )?;
+        operations.restore(kept);
         server.set_operations(Arc::clone(&operations));
         let (stop, stopped) = watch::channel(false);
         let timer = tokio::spawn(Arc::clone(&server).keep_time());
@@ -163,8 +201,12 @@ impl Minicluster {
         if let Some(controlling) = &self.controlling {
             controlling.abort();
         }
-        let path = self.folder.path().to_owned();
-        if let Err(error) = self.folder.close() {
+        if let Err(error) = self.server.settle().await {
+            tracing::warn!(%error, "the last changes are not kept");
+        }
+        let Some(folder) = self.folder else { return };
+        let path = folder.path().to_owned();
+        if let Err(error) = folder.close() {
             tracing::warn!(path = %path.display(), %error, "could not remove the folder");
         }
     }

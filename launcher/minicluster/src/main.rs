@@ -12,7 +12,9 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tokio::sync::oneshot;
 use tracing_subscriber::filter::LevelFilter;
-use tractorun_minicluster::{Minicluster, MiniclusterConfig, Tokens, operations};
+use tractorun_minicluster::{
+    FolderConfig, Minicluster, MiniclusterConfig, StateConfig, Sync, Tokens, operations,
+};
 
 /// A single-machine server of the YT HTTP API, with real jobs.
 #[derive(Debug, Parser)]
@@ -27,9 +29,17 @@ struct Options {
     /// File that gets the port, as a line of text, once the server listens.
     #[arg(long, value_name = "FILE")]
     port_file: Option<PathBuf>,
-    /// Folder that keeps the state over restarts; not supported yet.
+    /// Folder that keeps the state over restarts and crashes: nothing that was answered is lost. Without it the state
+    /// ends with the server.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// When --data is forced to the disk: `always`, before every answer, survives a loss of power; `never` is faster
+    /// and survives the end of the process only, kill -9 included.
+    #[arg(long, value_name = "WHEN", default_value = "always", requires = "data")]
+    sync: SyncWhen,
+    /// Bytes of changes in --data after which the whole state is written anew and the changes are dropped.
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20, requires = "data")]
+    snapshot_after: u64,
     /// Token and its user; may be given several times. Without any, everybody is root.
     #[arg(long, value_name = "TOKEN:USER")]
     token: Vec<String>,
@@ -55,6 +65,12 @@ const THREAD_STACK_BYTES: usize = 8 * 1024 * 1024;
 const MAX_DESCRIPTORS: u64 = 65_536;
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum SyncWhen {
+    Always,
+    Never,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum JobKind {
     Process,
     Container,
@@ -69,13 +85,6 @@ fn parse_token(text: &str) -> Option<(String, String)> {
 fn main() -> ExitCode {
     let options = Options::parse();
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(log_level()).init();
-    if let Some(data) = &options.data {
-        return fail(&format!(
-            "--data {}: keeping the state over restarts is not supported yet\nhint: leave --data out; the state then \
-             lives in a temporary folder and ends with the server",
-            data.display()
-        ));
-    }
     let Some(tokens) = options.token.iter().map(|text| parse_token(text)).collect::<Option<Vec<_>>>() else {
         return fail("--token: TOKEN:USER is expected, both not empty (the value is not shown)");
     };
@@ -126,12 +135,21 @@ async fn run(options: Options, tokens: Tokens) -> ExitCode {
         Ok(signalled) => signalled,
         Err(error) => return fail(&format!("cannot listen for signals: {error}")),
     };
+    let sync = match options.sync {
+        SyncWhen::Always => Sync::Always,
+        SyncWhen::Never => Sync::Never,
+    };
+    let state = options.data.map_or(StateConfig::Temporary, |folder| StateConfig::Kept {
+        folder,
+        config: FolderConfig { sync, snapshot_after_bytes: options.snapshot_after },
+    });
     let config = MiniclusterConfig {
         listen: options.listen,
         port: options.port,
         tokens,
         control_port: options.control_port,
         job_kind,
+        state,
     };
     let minicluster = match Minicluster::start(config).await {
         Ok(minicluster) => minicluster,

@@ -1,20 +1,22 @@
 //! The state of a running server, shared by all requests: Cypress behind its mutex, the storage, the operations
 //! and the memory of answered mutations.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
 
-use crate::commands::Mutations;
+use crate::commands::{self, Journaled, Mutations, Output};
 use crate::cypress::{Cypress, Now, Scope, YPath};
 use crate::error::YtError;
 use crate::faults::FaultState;
 use crate::guid::Guid;
-use crate::operations::{Artifact, Artifacts, Operations};
-use crate::storage::Storage;
+use crate::keeper::{self, Beside, Keeper, Record};
+use crate::operations::{Artifact, Artifacts, KeptOperation, Operations};
+use crate::storage::codec::Malformed;
+use crate::storage::{DataFolder, Journal, OpenError, Piece, Storage};
 
 /// Who may ask.
 #[derive(Debug, Clone, Default)]
@@ -38,10 +40,36 @@ impl Tokens {
     }
 }
 
+/// What is behind the mutex.
+#[derive(Debug)]
+struct Master {
+    cypress: Cypress,
+    /// There is one if the state outlives the server.
+    keeper: Option<Keeper>,
+}
+
+impl Master {
+    /// Sets the clock, before a step.
+    fn advance(&mut self, now: Now) -> Now {
+        let Some(keeper) = &mut self.keeper else {
+            self.cypress.advance(now);
+            return now;
+        };
+        if let Some(moment) = keeper.replayed_moment() {
+            self.cypress.set_time(moment);
+            return moment;
+        }
+        let expired = self.cypress.advance(now);
+        keeper.expired(&self.cypress, now, &expired);
+        now
+    }
+}
+
 /// Everything that requests share.
 #[derive(Debug)]
 pub(crate) struct Server {
-    cypress: Mutex<Cypress>,
+    master: Mutex<Master>,
+    journal: OnceLock<Arc<Journal>>,
     pub(crate) storage: Storage,
     operations: OnceLock<Arc<Operations>>,
     pub(crate) mutations: Mutations,
@@ -55,11 +83,79 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    /// A server with a fresh tree, which ends with it.
     pub(crate) fn new(storage: Storage, tokens: Tokens, address: SocketAddr) -> Server {
+        Server::with_keeper(storage, None, tokens, address)
+    }
+
+    /// A server with the state that a folder keeps. Operations of earlier servers are returned beside it.
+    pub(crate) fn restore(
+        folder: DataFolder,
+        tokens: Tokens,
+        address: SocketAddr,
+    ) -> Result<(Server, BTreeMap<Guid, KeptOperation>), OpenError> {
+        let folder = Arc::new(folder);
+        let storage = folder.storage().clone();
+        let server = Server::with_keeper(storage, Some(Keeper::new(Arc::clone(&folder))), tokens, address);
+        let fresh = || keeper::encode(&server.lock().cypress, &Beside::default());
+        let recovered = folder.recover(fresh, |piece| server.restore_piece(piece))?;
+        let mut master = server.lock();
+        let Master { cypress, keeper } = &mut *master;
+        cypress.resume(server.now());
+        let journal = Arc::new(recovered.journal);
+        let mut operations = BTreeMap::new();
+        if let Some(keeper) = keeper {
+            for answer in &keeper.beside.answers {
+                let age = Duration::from_micros(wall_clock_us().saturating_sub(answer.given_us));
+                server.mutations.remember(&answer.mutation_id, age, answer.outcome.clone());
+            }
+            operations.clone_from(&keeper.beside.operations);
+            keeper.keep(Arc::clone(&journal));
+        }
+        drop(master);
+        tracing::info!(records = recovered.records, "the state of an earlier server is restored");
+        // The only call.
+        let _ = server.journal.set(journal);
+        Ok((server, operations))
+    }
+
+    fn restore_piece(&self, piece: Piece<'_, '_>) -> Result<(), Malformed> {
+        match piece {
+            Piece::Snapshot(reader) => {
+                let (cypress, beside) = keeper::decode(reader)?;
+                let mut master = self.lock();
+                master.cypress = cypress;
+                if let Some(keeper) = &mut master.keeper {
+                    keeper.beside = beside;
+                }
+            }
+            Piece::Record(reader) => match keeper::take_record(reader)? {
+                Record::Command(wall_us) => {
+                    if let Some(keeper) = &mut self.lock().keeper {
+                        keeper.set_replayed_moment(wall_us);
+                    }
+                    commands::replay(self, reader)?;
+                }
+                Record::Expired(wall_us, expired) => {
+                    let now = Now { wall_us, monotonic: Duration::ZERO };
+                    self.lock().cypress.repeat_expiry(now, &expired);
+                }
+                Record::Operation(id, operation) => {
+                    if let Some(keeper) = &mut self.lock().keeper {
+                        keeper.beside.operations.insert(id, operation);
+                    }
+                }
+            },
+        }
+        Ok(())
+    }
+
+    fn with_keeper(storage: Storage, keeper: Option<Keeper>, tokens: Tokens, address: SocketAddr) -> Server {
         let started = Instant::now();
         let now = Now { wall_us: wall_clock_us(), monotonic: Duration::ZERO };
         Server {
-            cypress: Mutex::new(Cypress::new(now)),
+            master: Mutex::new(Master { cypress: Cypress::new(now), keeper }),
+            journal: OnceLock::new(),
             storage,
             operations: OnceLock::new(),
             mutations: Mutations::default(),
@@ -101,16 +197,73 @@ impl Server {
         step: impl FnOnce(&mut Cypress) -> R,
         then: impl FnOnce(&mut Cypress) -> S,
     ) -> (R, S) {
-        let mut cypress = self.cypress.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = cypress.wake_at();
-        cypress.advance(Now { wall_us: wall_clock_us(), monotonic: self.started.elapsed() });
-        let result = (step(&mut cypress), then(&mut cypress));
+        self.keeping_step(|cypress, _, _| (step(cypress), then(cypress)))
+    }
+
+    /// A step that has the keeper at hand, if there is one, and knows the time.
+    fn keeping_step<R>(&self, step: impl FnOnce(&mut Cypress, Option<&mut Keeper>, Now) -> R) -> R {
+        let mut master = self.lock();
+        let before = master.cypress.wake_at();
+        let now = master.advance(self.now());
+        let Master { cypress, keeper } = &mut *master;
+        let result = step(cypress, keeper.as_mut(), now);
         let after = cypress.wake_at();
         let sooner = after.is_some_and(|after| before.is_none_or(|before| after < before));
         if sooner || cypress.has_ended() {
             self.timer_needed.notify_one();
         }
         result
+    }
+
+    /// The same for a step that changes something: what it leaves in the journal is written before the answer.
+    pub(crate) fn change(
+        &self,
+        journaled: Option<&Journaled>,
+        step: impl FnOnce(&mut Cypress) -> Result<Output, YtError>,
+    ) -> Result<Output, YtError> {
+        let (outcome, ended) = self.keeping_step(|cypress, keeper, now| {
+            let outcome = step(cypress);
+            if let (Some(keeper), Some(journaled)) = (keeper, journaled) {
+                keeper.command(cypress, now, journaled, &outcome);
+            }
+            (outcome, cypress.take_ended())
+        });
+        self.tell(&ended);
+        outcome
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Master> {
+        self.master.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a restart must not change, as bytes.
+    #[cfg(test)]
+    pub(crate) fn lasting_state(&self) -> Vec<u8> {
+        let master = self.lock();
+        let mut cypress = master.cypress.clone();
+        cypress.forget_passing_times();
+        keeper::encode(
+            &cypress,
+            &master.keeper.as_ref().map(|keeper| keeper.beside.clone()).unwrap_or_default(),
+        )
+    }
+
+    fn now(&self) -> Now {
+        Now { wall_us: wall_clock_us(), monotonic: self.started.elapsed() }
+    }
+
+    /// Whether the state outlives the server.
+    pub(crate) fn keeps_state(&self) -> bool {
+        self.journal.get().is_some()
+    }
+
+    /// Returns when everything that was done so far outlives the server, if anything does. Nothing is answered
+    /// before.
+    pub(crate) async fn settle(&self) -> Result<(), YtError> {
+        match self.journal.get() {
+            None => Ok(()),
+            Some(journal) => journal.settle().await.map_err(YtError::generic),
+        }
     }
 
     fn tell(&self, ended: &[Guid]) {
@@ -177,5 +330,13 @@ impl Artifacts for ServerArtifacts {
 
     fn new_guid(&self, object_type: u16) -> Guid {
         Guid::random(object_type)
+    }
+
+    fn keep(&self, id: Guid, operation: KeptOperation) {
+        let Ok(server) = self.server() else { return };
+        let Master { cypress, keeper } = &mut *server.lock();
+        if let Some(keeper) = keeper {
+            keeper.operation(cypress, id, operation);
+        }
     }
 }

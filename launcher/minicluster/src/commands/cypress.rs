@@ -6,11 +6,12 @@ use super::rich_path::RichPath;
 use super::{Input, Output, Request};
 use crate::commands::registry::Command;
 use crate::cypress::{
-    AttributeFilter, CopyKind, CopyOptions, CreateOptions, Existing, LockKey, LockMode, LockRequest,
-    NodeType, Recursive, Waitable,
+    AttributeFilter, CopyKind, CopyOptions, CreateOptions, Cypress, Existing, LockKey, LockMode, LockRequest,
+    NodeType, Recursive, Scope, Waitable,
 };
 use crate::error::YtError;
 use crate::formats::unsupported;
+use crate::guid::Guid;
 use crate::server::Server;
 use crate::value::{self, YsonMap};
 
@@ -27,8 +28,7 @@ pub(super) fn run(server: &Server, command: Command, request: Request) -> Result
             let path = request.path("path")?;
             let recursive = value::flag(&request.parameters, "recursive", true)?;
             let force = value::flag(&request.parameters, "force", false)?;
-            request.with_cypress(server, |cypress, scope| cypress.remove(&path, scope, recursive, force))?;
-            Ok(Output::Nothing)
+            change(server, &request, |cypress, scope| cypress.remove(&path, scope, recursive, force))
         }
         Command::Create => create(server, &request),
         Command::Copy | Command::Move => copy(server, command, &request),
@@ -36,8 +36,7 @@ pub(super) fn run(server: &Server, command: Command, request: Request) -> Result
         Command::Lock => lock(server, &request),
         Command::Unlock => {
             let path = request.path("path")?;
-            request.with_cypress(server, |cypress, scope| cypress.unlock(&path, scope))?;
-            Ok(Output::Nothing)
+            change(server, &request, |cypress, scope| cypress.unlock(&path, scope))
         }
         Command::Concatenate => concatenate(server, &request),
         _ => check_permission(server, &request),
@@ -88,13 +87,24 @@ fn write(server: &Server, command: Command, mut request: Request) -> Result<Outp
         let YsonNode::Map(attributes) = new.node else {
             return Err(YtError::generic("\"multiset_attributes\" takes a map of attributes"));
         };
-        request.with_cypress(server, |cypress, scope| cypress.set_attributes(&path, scope, attributes))?;
-        return Ok(Output::Nothing);
+        return change(server, &request, |cypress, scope| cypress.set_attributes(&path, scope, attributes));
     }
     let recursive = recursive(&request.parameters)?;
     let force = value::flag(&request.parameters, "force", false)?;
-    request.with_cypress(server, |cypress, scope| cypress.set(&path, scope, new, recursive, force))?;
-    Ok(Output::Nothing)
+    change(server, &request, |cypress, scope| cypress.set(&path, scope, new, recursive, force))
+}
+
+/// A change that has nothing to say.
+fn change(
+    server: &Server,
+    request: &Request,
+    step: impl FnOnce(&mut Cypress, Scope<'_>) -> Result<(), YtError>,
+) -> Result<Output, YtError> {
+    request.change(server, |cypress, scope| step(cypress, scope).map(|()| Output::Nothing))
+}
+
+fn node_id(id: Guid) -> Output {
+    Output::Named("node_id", value::string(id.to_string()))
 }
 
 fn recursive(parameters: &YsonMap) -> Result<Recursive, YtError> {
@@ -137,9 +147,7 @@ fn create(server: &Server, request: &Request) -> Result<Output, YtError> {
         existing: existing(parameters)?,
         attributes: value::optional_map(parameters, "attributes")?,
     };
-    let id =
-        request.with_cypress(server, |cypress, scope| cypress.create(&path, scope, node_type, options))?;
-    Ok(Output::Named("node_id", value::string(id.to_string())))
+    request.change(server, |cypress, scope| cypress.create(&path, scope, node_type, options).map(node_id))
 }
 
 fn link(server: &Server, request: &Request) -> Result<Output, YtError> {
@@ -150,9 +158,9 @@ fn link(server: &Server, request: &Request) -> Result<Output, YtError> {
     attributes.insert(b"target_path".to_vec(), value::string(target_path.text()));
     let options =
         CreateOptions { recursive: recursive(parameters)?, existing: existing(parameters)?, attributes };
-    let id = request
-        .with_cypress(server, |cypress, scope| cypress.create(&link_path, scope, NodeType::Link, options))?;
-    Ok(Output::Named("node_id", value::string(id.to_string())))
+    request.change(server, |cypress, scope| {
+        cypress.create(&link_path, scope, NodeType::Link, options).map(node_id)
+    })
 }
 
 fn copy(server: &Server, command: Command, request: &Request) -> Result<Output, YtError> {
@@ -171,9 +179,9 @@ fn copy(server: &Server, command: Command, request: &Request) -> Result<Output, 
         preserve_modification_time: flag("preserve_modification_time")?,
         preserve_expiration: flag("preserve_expiration_time")? || flag("preserve_expiration_timeout")?,
     };
-    let id = request
-        .with_cypress(server, |cypress, scope| cypress.copy(&source, &destination, scope, kind, &options))?;
-    Ok(Output::Named("node_id", value::string(id.to_string())))
+    request.change(server, |cypress, scope| {
+        cypress.copy(&source, &destination, scope, kind, &options).map(node_id)
+    })
 }
 
 fn lock(server: &Server, request: &Request) -> Result<Output, YtError> {
@@ -196,15 +204,17 @@ fn lock(server: &Server, request: &Request) -> Result<Output, YtError> {
     };
     let waitable = if value::flag(parameters, "waitable", false)? { Waitable::Yes } else { Waitable::No };
     let lock_request = LockRequest { mode, key, waitable };
-    let locked = request.with_cypress(server, |cypress, scope| cypress.lock(&path, scope, lock_request))?;
-    let lock_id = value::string(locked.lock.to_string());
-    Ok(Output::PerVersion {
-        v3: lock_id.clone(),
-        v4: value::map([
-            ("lock_id", lock_id),
-            ("node_id", value::string(locked.node.to_string())),
-            ("revision", value::uint64(locked.revision)),
-        ]),
+    request.change(server, |cypress, scope| {
+        let locked = cypress.lock(&path, scope, lock_request)?;
+        let lock_id = value::string(locked.lock.to_string());
+        Ok(Output::PerVersion {
+            v3: lock_id.clone(),
+            v4: value::map([
+                ("lock_id", lock_id),
+                ("node_id", value::string(locked.node.to_string())),
+                ("revision", value::uint64(locked.revision)),
+            ]),
+        })
     })
 }
 
@@ -224,10 +234,7 @@ fn concatenate(server: &Server, request: &Request) -> Result<Output, YtError> {
     }
     let destination = RichPath::parse(value::required(&request.parameters, "destination_path")?)?;
     let append = destination.append()?;
-    request.with_cypress(server, |cypress, scope| {
-        cypress.concatenate(&paths, &destination.path, scope, append)
-    })?;
-    Ok(Output::Nothing)
+    change(server, request, |cypress, scope| cypress.concatenate(&paths, &destination.path, scope, append))
 }
 
 /// There are no access control lists here, so everybody may do everything to what exists.

@@ -5,7 +5,7 @@ use md5::Md5;
 use super::rich_path::RichPath;
 use super::{Input, Output, Request, Source, Stream, WrittenFile};
 use crate::commands::registry::Command;
-use crate::cypress::{Append, NodeType, Scope};
+use crate::cypress::{Append, FileContent, NodeType};
 use crate::error::YtError;
 use crate::server::Server;
 use crate::value::{self, YsonMap};
@@ -18,7 +18,7 @@ pub(crate) struct WritePlan {
     /// The hash to go on with, if one is wanted.
     pub(crate) hash: Option<Md5>,
     /// The length of the file that the hash is over so far.
-    hashed_from: u64,
+    pub(super) hashed_from: u64,
 }
 
 /// Looks whether a write would be refused, before its bytes are read.
@@ -26,17 +26,30 @@ pub(crate) fn plan_write(server: &Server, request: &Request) -> Result<WritePlan
     let path = RichPath::parse(value::required(&request.parameters, "path")?)?;
     let append = path.append()?;
     let wanted = value::flag(&request.parameters, "compute_md5", false)?;
-    let (hash, hashed_from) = request.with_cypress(server, |cypress, scope| {
+    let old = request.with_cypress(server, |cypress, scope| {
         cypress.check_write(&path.path, scope, append, NodeType::File)?;
-        if append == Append::No {
-            return Ok((Some(Md5::default()), 0));
-        }
-        // An append goes on with the hash of what is there; without one there is nothing to go on with.
-        let (_, _, old) = cypress.file(&path.path, scope)?;
-        let length = old.data.length();
-        Ok((if length == 0 { Some(Md5::default()) } else { old.md5 }, length))
+        if append == Append::No { Ok(FileContent::default()) } else { Ok(cypress.file(&path.path, scope)?.2) }
     })?;
-    Ok(WritePlan { path, append, hash: hash.filter(|_| wanted), hashed_from })
+    // An append goes on with the hash of what is there; without one there is nothing to go on with.
+    let hashed_from = old.data.length();
+    let hash = match (wanted, hashed_from) {
+        (false, _) => None,
+        (true, 0) => Some(Md5::default()),
+        (true, _) => {
+            let unreadable = |error| YtError::generic(format!("Error reading from the storage: {error}"));
+            old.growing_hash().map_err(unreadable)?
+        }
+    };
+    Ok(WritePlan { path, append, hash, hashed_from })
+}
+
+impl WritePlan {
+    /// The plan of a write whose bytes are there and hashed.
+    pub(super) fn again(parameters: &YsonMap, hashed_from: u64) -> Result<WritePlan, YtError> {
+        let path = RichPath::parse(value::required(parameters, "path")?)?;
+        let append = path.append()?;
+        Ok(WritePlan { path, append, hash: None, hashed_from })
+    }
 }
 
 pub(super) fn run(server: &Server, command: Command, mut request: Request) -> Result<Output, YtError> {
@@ -48,35 +61,30 @@ pub(super) fn run(server: &Server, command: Command, mut request: Request) -> Re
                 ));
             };
             let WrittenFile { written, plan } = *file;
-            request.with_cypress(server, |cypress, scope| {
-                cypress.write_file(&plan.path.path, scope, plan.append, written, plan.hashed_from)
-            })?;
-            Ok(Output::Nothing)
+            request.change(server, |cypress, scope| {
+                cypress.write_file(&plan.path.path, scope, plan.append, written, plan.hashed_from)?;
+                Ok(Output::Nothing)
+            })
         }
         Command::ReadFile => read(server, &request),
         Command::GetFileFromCache => {
             let md5 = value::required_str(&request.parameters, "md5")?;
             let cache = value::required_str(&request.parameters, "cache_path")?;
-            let found =
-                request.with_cypress(server, |cypress, scope| cypress.file_from_cache(cache, md5, scope))?;
-            Ok(Output::Bare(value::string(found.unwrap_or_default())))
+            request.change(server, |cypress, scope| {
+                let found = cypress.file_from_cache(cache, md5, scope)?;
+                Ok(Output::Bare(value::string(found.unwrap_or_default())))
+            })
         }
         _ => {
             let path = request.path("path")?;
             let md5 = value::required_str(&request.parameters, "md5")?;
             let cache = value::required_str(&request.parameters, "cache_path")?;
             let preserve = value::flag(&request.parameters, "preserve_expiration_timeout", false)?;
-            let place = request.with_cypress(server, |cypress, scope| {
+            request.change(server, |cypress, scope| {
                 // One step under the mutex is as good as the transaction that the real proxy makes for it.
-                cypress.put_file_to_cache(
-                    &path,
-                    cache,
-                    md5,
-                    preserve,
-                    Scope { transaction: scope.transaction, ..scope },
-                )
-            })?;
-            Ok(Output::Bare(value::string(place)))
+                let place = cypress.put_file_to_cache(&path, cache, md5, preserve, scope)?;
+                Ok(Output::Bare(value::string(place)))
+            })
         }
     }
 }

@@ -3,6 +3,7 @@
 mod batch;
 mod cypress;
 mod files;
+mod journaled;
 mod misc;
 mod mutations;
 mod operations;
@@ -26,6 +27,7 @@ use crate::value::{self, YsonMap};
 use registry::{ApiVersion, Command, DataType, Descriptor};
 
 pub(crate) use files::{WritePlan, plan_write};
+pub(crate) use journaled::{Journaled, change_unasked, replay};
 pub(crate) use misc::version;
 pub(crate) use mutations::Mutations;
 
@@ -40,6 +42,8 @@ pub(crate) struct Request {
     pub(crate) known_etag: Option<String>,
     /// The name and port under which the client reached us.
     pub(crate) proxy: String,
+    /// What goes into the journal when the change is made, if there is a journal and this is a change.
+    pub(crate) journaled: Option<Journaled>,
 }
 
 /// What came in the body.
@@ -123,8 +127,11 @@ impl PartialEq for Stream {
 pub(crate) async fn execute(
     server: &Arc<Server>,
     descriptor: &Descriptor,
-    request: Request,
+    mut request: Request,
 ) -> Result<Output, YtError> {
+    if server.keeps_state() {
+        request.journaled = journaled::record(descriptor.command, &request)?;
+    }
     if !descriptor.is_light_mutation() {
         return run(server, descriptor.command, request).await;
     }
@@ -208,19 +215,39 @@ impl Request {
         ids.iter().map(|id| id.parse().map_err(|error| YtError::generic(format!("{error}")))).collect()
     }
 
-    /// Runs a step on Cypress after checking what the request depends on, all under one lock.
+    /// Runs a step on Cypress after checking what the request depends on, all under one lock. The step may look,
+    /// not change.
     fn with_cypress<R>(
         &self,
         server: &Server,
         step: impl FnOnce(&mut Cypress, Scope<'_>) -> Result<R, YtError>,
     ) -> Result<R, YtError> {
+        let step = self.conditional(step)?;
+        server.with_cypress(step)
+    }
+
+    /// The same for a step that changes something. Its outcome is the outcome of the command.
+    fn change(
+        &self,
+        server: &Server,
+        step: impl FnOnce(&mut Cypress, Scope<'_>) -> Result<Output, YtError>,
+    ) -> Result<Output, YtError> {
+        let step = self.conditional(step)?;
+        server.change(self.journaled.as_ref(), step)
+    }
+
+    /// A step with what the request depends on.
+    fn conditional<R>(
+        &self,
+        step: impl FnOnce(&mut Cypress, Scope<'_>) -> Result<R, YtError>,
+    ) -> Result<impl FnOnce(&mut Cypress) -> Result<R, YtError>, YtError> {
         let scope = Scope { transaction: self.transaction()?, user: &self.user };
         let prerequisites = self.prerequisites()?;
         let revisions = match self.parameters.get(b"prerequisite_revisions".as_slice()) {
             None => Vec::new(),
             Some(list) => parse_revisions(list)?,
         };
-        server.with_cypress(|cypress| {
+        Ok(move |cypress: &mut Cypress| {
             cypress.check_prerequisites(&prerequisites)?;
             for (path, transaction, revision) in &revisions {
                 cypress.check_prerequisite_revision(

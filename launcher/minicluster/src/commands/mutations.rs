@@ -42,6 +42,18 @@ impl Memory {
 }
 
 impl Mutations {
+    /// An answer that an earlier server has given. Older ones come first.
+    pub(crate) fn remember(&self, id: &str, age: Duration, answer: Result<Output, YtError>) {
+        if age >= KEPT_FOR {
+            return;
+        }
+        let now = Instant::now();
+        let since = now.checked_sub(age).unwrap_or(now);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.answers.insert(id.to_owned(), Arc::new(AsyncMutex::new(Some(answer))));
+        known.order.push_back((since, id.to_owned()));
+    }
+
     /// Runs a mutation, unless its id is known: then the first answer is given again, and waited for if it is not
     /// there yet.
     pub(crate) async fn run<F>(&self, parameters: &YsonMap, mutation: F) -> Result<Output, YtError>
@@ -150,6 +162,7 @@ mod tests {
             input: Input::Nothing,
             known_etag: None,
             proxy: String::new(),
+            journaled: None,
         };
         execute(server, registry::find(ApiVersion::V4, "create").unwrap(), request).await
     }

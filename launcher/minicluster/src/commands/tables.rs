@@ -28,10 +28,10 @@ pub(super) fn run(server: &Server, command: Command, mut request: Request) -> Re
                 cypress.table(&path.path, scope).map(|table| table.schema)
             })?;
             let rows = CheckedRows::new(rows, schema)?;
-            request.with_cypress(server, |cypress, scope| {
-                cypress.write_table(&path.path, scope, append, rows)
-            })?;
-            Ok(Output::Nothing)
+            request.change(server, |cypress, scope| {
+                cypress.write_table(&path.path, scope, append, rows)?;
+                Ok(Output::Nothing)
+            })
         }
         Command::ReadTable => read(server, &request),
         _ => {
@@ -45,7 +45,10 @@ pub(super) fn run(server: &Server, command: Command, mut request: Request) -> Re
                 }
             }
             if let Some(schema) = request.parameters.get(b"schema".as_slice()) {
-                request.with_cypress(server, |cypress, scope| cypress.alter_table(&path, scope, schema))?;
+                request.change(server, |cypress, scope| {
+                    cypress.alter_table(&path, scope, schema)?;
+                    Ok(Output::Nothing)
+                })?;
             }
             Ok(Output::Nothing)
         }

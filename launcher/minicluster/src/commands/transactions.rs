@@ -24,13 +24,11 @@ pub(super) fn run(server: &Server, command: Command, request: &Request) -> Resul
         }
         Command::CommitTransaction => {
             let id = request.required_transaction()?;
-            request.with_cypress(server, |cypress, _| cypress.commit_transaction(id))?;
-            Ok(Output::Nothing)
+            request.change(server, |cypress, _| cypress.commit_transaction(id).map(|()| Output::Nothing))
         }
         Command::AbortTransaction => {
             let id = request.required_transaction()?;
-            request.with_cypress(server, |cypress, _| cypress.abort_transaction(id))?;
-            Ok(Output::Nothing)
+            request.change(server, |cypress, _| cypress.abort_transaction(id).map(|()| Output::Nothing))
         }
         _ => {
             let timestamp = server.with_cypress(crate::cypress::Cypress::generate_timestamp);
@@ -70,11 +68,11 @@ fn start(server: &Server, request: &Request) -> Result<Output, YtError> {
     let with_ancestors = value::flag(parameters, "ping_ancestor_transactions", false)?;
     let prerequisites = request.prerequisites()?;
     let options = TransactionOptions { timeout, deadline_us, attributes, prerequisites };
-    let id = request.with_cypress(server, |cypress, scope| {
+    request.change(server, |cypress, scope| {
         if let Some(parent) = scope.transaction.filter(|_| with_ancestors) {
             cypress.ping_transaction(parent, true)?;
         }
-        cypress.start_transaction(scope, options)
-    })?;
-    Ok(Output::Named("transaction_id", value::string(id.to_string())))
+        let id = cypress.start_transaction(scope, options)?;
+        Ok(Output::Named("transaction_id", value::string(id.to_string())))
+    })
 }

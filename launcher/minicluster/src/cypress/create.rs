@@ -207,7 +207,7 @@ impl Cypress {
         if self.depth_of(parent) >= MAX_DEPTH {
             return Err(YtError::generic(format!("Depth limit of {MAX_DEPTH} nodes is exceeded")));
         }
-        let id = Guid::random(node_type.code());
+        let id = self.ids.next(node_type.code());
         let stamps = self.fresh_stamps();
         self.insert_node(id, node_type, Some((parent, key.to_owned())), scope.user, content, stamps);
         if let Some(transaction) = scope.transaction {

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use md5::{Digest, Md5};
 use ytsaurus_yson::YsonValue;
 
 use super::copy::{CopyKind, CopyOptions};
 use super::create::{Existing, Recursive};
-use super::node::{Content, ContentDelta, FileContent, NodeType, TableContent};
+use super::node::{Content, ContentDelta, FileContent, FileHash, NodeType, TableContent};
 use super::path::YPath;
 use super::table::{RowChunk, TableSchema, compare_values};
 use super::{Change, Cypress, LockKey, LockMode, Scope, escape_key};
@@ -49,9 +48,9 @@ impl CheckedRows {
 }
 
 /// A hash as lower-case hexadecimal text.
-pub(super) fn hex(md5: &Md5) -> String {
+pub(super) fn hex(md5: &FileHash) -> String {
     use std::fmt::Write;
-    md5.clone().finalize().iter().fold(String::new(), |mut text, byte| {
+    md5.digest().iter().fold(String::new(), |mut text, byte| {
         // Writing to a string cannot fail.
         let _ = write!(text, "{byte:02x}");
         text

@@ -73,7 +73,7 @@ pub struct LockRequest {
     pub waitable: Waitable,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Lock {
     pub(super) id: Guid,
     pub(super) node: Guid,
@@ -306,7 +306,7 @@ impl Cypress {
         implicit: bool,
         acquisition_time: Option<u64>,
     ) -> Guid {
-        let id = Guid::random(LOCK_TYPE);
+        let id = self.ids.next(LOCK_TYPE);
         let creation_time = self.now.wall_us;
         self.locks
             .insert(id, Lock { id, node, transaction, mode, key, implicit, creation_time, acquisition_time });

@@ -10,9 +10,11 @@ mod attributes;
 mod copy;
 mod create;
 mod data;
+mod ids;
 mod lock;
 mod node;
 mod path;
+mod persist;
 mod read;
 mod remove;
 mod resolve;
@@ -30,13 +32,14 @@ pub use copy::{CopyKind, CopyOptions};
 pub use create::{CreateOptions, Existing, Recursive};
 pub use data::{Append, CheckedRows, RowRange};
 pub use lock::{LockKey, LockMode, LockRequest, Locked, Waitable};
-pub use node::{FileContent, NodeType, TableContent};
+pub use node::{FileContent, FileHash, NodeType, TableContent};
 pub use path::{Tail, YPath, escape_key};
 pub use time::Now;
 pub use transaction::TransactionOptions;
 
 use crate::error::{YtError, code};
 use crate::guid::Guid;
+use ids::IdSource;
 use lock::Lock;
 use node::{Branch, Content, Delta, Node, Stamps, State, VirtualMap};
 use transaction::Transaction;
@@ -54,14 +57,16 @@ pub struct Scope<'a> {
     pub user: &'a str,
 }
 
-/// The whole state of the master.
-#[derive(Debug)]
+/// The whole state of the master. A clone shares the bytes of files and the rows of tables.
+#[derive(Debug, Clone)]
 pub struct Cypress {
     nodes: HashMap<Guid, Node>,
     transactions: BTreeMap<Guid, Transaction>,
     locks: BTreeMap<Guid, Lock>,
     root: Guid,
     now: Now,
+    /// Ids come from here and from nowhere else: the same commands make the same ids.
+    ids: IdSource,
     revision: u64,
     last_timestamp: u64,
     /// Nodes that have `@expiration_time` or `@expiration_timeout`.
@@ -76,13 +81,15 @@ pub struct Cypress {
 impl Cypress {
     /// A fresh tree with what every cluster has.
     pub fn new(now: Now) -> Cypress {
-        let root = Guid::random(NodeType::MapNode.code());
+        let mut ids = IdSource::random();
+        let root = ids.next(NodeType::MapNode.code());
         let mut cypress = Cypress {
             nodes: HashMap::new(),
             transactions: BTreeMap::new(),
             locks: BTreeMap::new(),
             root,
             now,
+            ids,
             revision: 1 << 32,
             last_timestamp: 0,
             expiring: BTreeSet::new(),
@@ -114,7 +121,7 @@ impl Cypress {
     }
 
     fn plant(&mut self, parent: Guid, name: &str, content: Content) {
-        let id = Guid::random(NodeType::MapNode.code());
+        let id = self.ids.next(NodeType::MapNode.code());
         let stamps = self.fresh_stamps();
         self.insert_node(id, NodeType::MapNode, Some((parent, name.to_owned())), "root", content, stamps);
         if let Some(Content::Map(children)) = self.nodes.get_mut(&parent).map(|node| &mut node.trunk.content)
@@ -124,13 +131,47 @@ impl Cypress {
     }
 
     /// Sets the clock and lets pass away what has expired. Every request starts with it.
-    pub fn advance(&mut self, now: Now) {
+    pub fn advance(&mut self, now: Now) -> Expired {
         self.now = now;
-        if self.wake_at.is_some_and(|wake_at| wake_at <= now.monotonic) {
-            self.expire_transactions();
-            self.expire_nodes();
-            self.wake_at = self.next_deadline();
+        if self.wake_at.is_none_or(|wake_at| wake_at > now.monotonic) {
+            return Expired::default();
         }
+        let expired = Expired { transactions: self.expired_transactions(), nodes: Vec::new() };
+        self.expire_transactions(&expired.transactions);
+        // Which nodes may go is seen only when no transaction holds them any more.
+        let nodes = self.expired_nodes();
+        let nodes = self.expire_nodes(&nodes);
+        self.wake_at = self.next_deadline();
+        Expired { nodes, ..expired }
+    }
+
+    /// Sets the clock and nothing else: for a command that is done again from a journal.
+    pub fn set_time(&mut self, now: Now) {
+        self.now = now;
+    }
+
+    /// What [`Cypress::advance`] did at this moment, again.
+    pub fn repeat_expiry(&mut self, now: Now, expired: &Expired) {
+        self.now = now;
+        self.expire_transactions(&expired.transactions);
+        self.expire_nodes(&expired.nodes);
+    }
+
+    /// The first moment after a restart. The clock that timeouts run on is another one, so all timeouts begin anew.
+    pub fn resume(&mut self, now: Now) {
+        self.now = now;
+        self.ended.clear();
+        // Timestamps of the last second before the end are not given twice.
+        self.last_timestamp = self.last_timestamp.max((now.wall_us / 1_000_000 + 1) << 30);
+        for transaction in self.transactions.values_mut() {
+            transaction.resume(now);
+        }
+        for id in &self.expiring {
+            if let Some(node) = self.nodes.get_mut(id) {
+                node.access_time = node.access_time.max(now.wall_us);
+            }
+        }
+        self.wake_at = self.next_deadline();
     }
 
     /// The moment (on the monotonic clock) at which [`Cypress::advance`] may next have something to do.
@@ -419,18 +460,19 @@ impl Cypress {
         time.into_iter().chain(timeout).min()
     }
 
-    fn expire_nodes(&mut self) {
+    fn expired_nodes(&self) -> Vec<Guid> {
         let now = self.now.wall_us;
-        let expired: Vec<Guid> = self
-            .expiring
-            .iter()
-            .copied()
-            .filter(|id| self.node_expires_at(*id).is_some_and(|at| at <= now))
-            .collect();
-        for id in expired {
-            // A node that somebody has locked stays for now.
-            if let Err(error) = self.remove_subtree(id, Scope { transaction: None, user: "root" }) {
-                tracing::debug!(path = self.path_of(id), %error, "an expired node stays");
+        let is_expired = |id: &Guid| self.node_expires_at(*id).is_some_and(|at| at <= now);
+        self.expiring.iter().copied().filter(is_expired).collect()
+    }
+
+    /// Removes nodes, and returns those that are gone: one that somebody has locked stays for now.
+    fn expire_nodes(&mut self, expired: &[Guid]) -> Vec<Guid> {
+        let mut removed = Vec::new();
+        for id in expired.iter().copied() {
+            match self.remove_subtree(id, Scope { transaction: None, user: "root" }) {
+                Ok(()) => removed.push(id),
+                Err(error) => tracing::debug!(path = self.path_of(id), %error, "an expired node stays"),
             }
         }
         let gone: Vec<Guid> =
@@ -438,6 +480,7 @@ impl Cypress {
         for id in gone {
             self.expiring.remove(&id);
         }
+        removed
     }
 
     /// Fails unless these transactions are alive.
@@ -479,6 +522,22 @@ impl Node {
             Content::Map(children) => children.get(key).copied(),
             _ => None,
         }
+    }
+}
+
+/// What has passed away by itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Expired {
+    /// Transactions that nobody has pinged, in the order in which they were aborted.
+    pub transactions: Vec<Guid>,
+    /// Nodes whose time was over and that nobody had locked.
+    pub nodes: Vec<Guid>,
+}
+
+impl Expired {
+    /// Whether nothing has.
+    pub fn is_empty(&self) -> bool {
+        self.transactions.is_empty() && self.nodes.is_empty()
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use md5::Md5;
+use md5::{Digest, Md5};
 use ytsaurus_yson::{YsonNode, YsonValue};
 
 use super::table::{RowChunk, TableSchema};
@@ -47,6 +47,11 @@ impl NodeType {
         NodeType::ALL.iter().find(|(_, known, _)| *known == name).map(|(node_type, ..)| *node_type)
     }
 
+    /// The type of this number.
+    pub(super) fn from_code(code: u32) -> Option<NodeType> {
+        NodeType::ALL.iter().find(|(.., known)| u32::from(*known) == code).map(|(node_type, ..)| *node_type)
+    }
+
     fn entry(self) -> (NodeType, &'static str, ObjectTypeCode) {
         // Every variant is in the table, which a test checks; the first entry stands in for the impossible.
         NodeType::ALL.into_iter().find(|(node_type, ..)| *node_type == self).unwrap_or(NodeType::ALL[0])
@@ -75,7 +80,7 @@ impl NodeType {
 }
 
 /// A node with all its branches.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 #[allow(clippy::struct_field_names, reason = "`type` is a keyword")]
 pub(super) struct Node {
     pub(super) id: Guid,
@@ -148,8 +153,49 @@ pub(super) enum VirtualMap {
 pub struct FileContent {
     /// The bytes.
     pub data: storage::Content,
-    /// The hash over all of them, able to go on.
-    pub md5: Option<Md5>,
+    /// The hash over all of them.
+    pub md5: Option<FileHash>,
+}
+
+/// The hash of a file.
+#[derive(Debug, Clone)]
+pub enum FileHash {
+    /// It can go on with more bytes.
+    Growing(Md5),
+    /// It was read from disk: only the result is known.
+    Known([u8; 16]),
+}
+
+impl FileHash {
+    /// The result.
+    pub fn digest(&self) -> [u8; 16] {
+        match self {
+            FileHash::Growing(md5) => md5.clone().finalize().into(),
+            FileHash::Known(digest) => *digest,
+        }
+    }
+}
+
+impl FileContent {
+    /// A hash over all bytes that can go on, if one is kept. May read the whole file.
+    pub fn growing_hash(&self) -> std::io::Result<Option<Md5>> {
+        match &self.md5 {
+            None => Ok(None),
+            Some(FileHash::Growing(md5)) => Ok(Some(md5.clone())),
+            Some(FileHash::Known(_)) => {
+                let mut reader = self.data.reader(0, None);
+                let mut md5 = Md5::default();
+                let mut buffer = vec![0; 1 << 16];
+                loop {
+                    let count = std::io::Read::read(&mut reader, &mut buffer)?;
+                    if count == 0 {
+                        return Ok(Some(md5));
+                    }
+                    md5.update(&buffer[..count]);
+                }
+            }
+        }
+    }
 }
 
 /// Rows and their schema.
@@ -174,7 +220,7 @@ impl TableContent {
 }
 
 /// A transaction's view of a node.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Branch {
     /// As it was when a snapshot lock was taken.
     Snapshot(State),
@@ -183,7 +229,7 @@ pub(super) enum Branch {
 }
 
 /// Changes that wait for a commit. `None` in a map means removed.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Delta {
     pub(super) attributes: BTreeMap<String, Option<YsonValue>>,
     pub(super) children: BTreeMap<String, Option<Guid>>,
@@ -194,7 +240,7 @@ pub(super) struct Delta {
 }
 
 /// What a transaction has done to a content that is no map.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) enum ContentDelta {
     #[default]
     Unchanged,
@@ -348,6 +394,7 @@ mod tests {
         for (node_type, name, code) in NodeType::ALL {
             assert_eq!(NodeType::from_name(name), Some(node_type));
             assert_eq!((node_type.name(), node_type.code()), (name, code));
+            assert_eq!(NodeType::from_code(code.into()), Some(node_type));
         }
     }
 

@@ -49,7 +49,7 @@ pub struct Column {
     /// Whether rows are sorted by it.
     pub key: bool,
     /// `type_v3` as it was given, or as it follows from the old form.
-    type_v3: YsonValue,
+    pub(super) type_v3: YsonValue,
 }
 
 /// The type of a column's values, as far as rows are checked.
@@ -442,7 +442,11 @@ fn parse_type_v3(name: &str, type_v3: &YsonValue) -> Result<(ColumnType, bool), 
 }
 
 impl ColumnType {
-    fn old_name(self) -> &'static str {
+    pub(super) fn from_old_name(name: &str) -> Option<ColumnType> {
+        SIMPLE_TYPES.iter().find(|(old, ..)| *old == name).map(|(.., known)| *known)
+    }
+
+    pub(super) fn old_name(self) -> &'static str {
         SIMPLE_TYPES.iter().find(|(.., known)| *known == self).map_or("any", |(old, ..)| old)
     }
 

@@ -703,7 +703,7 @@ fn the_cache_wants_the_hash_of_the_file() {
     assert!(put(&mut world, hash).unwrap_err().message.contains("has no MD5 hash"));
     let mut md5 = md5::Md5::new();
     md5.update(b"abc");
-    let written = FileContent { md5: Some(md5), ..FileContent::default() };
+    let written = FileContent { md5: Some(FileHash::Growing(md5)), ..FileContent::default() };
     world.cypress.write_file(&path("//tmp/f"), scope(None), Append::No, written, 0).unwrap();
     assert!(put(&mut world, &hash.replace('9', "8")).unwrap_err().message.contains("MD5 hash mismatch"));
     let place = put(&mut world, hash).unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ytsaurus_yson::YsonValue;
 
 use super::node::{Branch, Delta, NodeType};
-use super::{Cypress, Scope, time};
+use super::{Cypress, Now, Scope, time};
 use crate::error::{YtError, code};
 use crate::guid::Guid;
 use crate::value;
@@ -37,7 +37,7 @@ pub struct TransactionOptions {
 }
 
 /// A living transaction.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Transaction {
     pub(super) id: Guid,
     pub(super) parent: Option<Guid>,
@@ -55,10 +55,18 @@ pub(super) struct Transaction {
     pub(super) branched: BTreeSet<Guid>,
     pub(super) created: BTreeSet<Guid>,
     /// `deadline_us` on the monotonic clock.
-    deadline: Option<Duration>,
+    pub(super) deadline: Option<Duration>,
 }
 
 impl Transaction {
+    /// Begins all its times anew, at this moment.
+    pub(super) fn resume(&mut self, now: Now) {
+        self.pinged_at = now.monotonic;
+        self.deadline = self.deadline_us.map(|deadline_us| {
+            now.monotonic + Duration::from_micros(deadline_us.saturating_sub(now.wall_us))
+        });
+    }
+
     pub(super) fn expires_at(&self) -> Duration {
         let expires_at = self.pinged_at + self.timeout;
         self.deadline.map_or(expires_at, |deadline| deadline.min(expires_at))
@@ -120,7 +128,7 @@ impl Cypress {
         }
         let object_type =
             if scope.transaction.is_some() { NESTED_TRANSACTION_TYPE } else { TRANSACTION_TYPE };
-        let id = Guid::random(object_type);
+        let id = self.ids.next(object_type);
         let deadline = options.deadline_us.map(|deadline_us| {
             self.now.monotonic + Duration::from_micros(deadline_us.saturating_sub(self.now.wall_us))
         });
@@ -189,16 +197,19 @@ impl Cypress {
         }
     }
 
-    /// Aborts what was not pinged in time.
-    pub(super) fn expire_transactions(&mut self) {
+    /// What was not pinged in time.
+    pub(super) fn expired_transactions(&self) -> Vec<Guid> {
         let now = self.now.monotonic;
-        let expired: Vec<Guid> = self
-            .transactions
+        self.transactions
             .values()
             .filter(|transaction| transaction.expires_at() <= now)
             .map(|transaction| transaction.id)
-            .collect();
-        for id in expired {
+            .collect()
+    }
+
+    /// Aborts what was not pinged in time.
+    pub(super) fn expire_transactions(&mut self, expired: &[Guid]) {
+        for id in expired.iter().copied() {
             if self.transactions.contains_key(&id) {
                 tracing::info!(transaction = %id, "transaction expired");
                 self.end_transaction(id, End::Abort);

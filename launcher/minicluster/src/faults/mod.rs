@@ -9,7 +9,6 @@ mod counters;
 mod plan;
 pub(crate) mod wire;
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -24,11 +23,14 @@ use plan::Plan;
 pub use plan::{Effect, Fault, FaultId, GivenError, HeldLock, Matcher, PlannedFault, ResetPoint, Times};
 pub(crate) use plan::{Seen, Stage};
 
-use crate::cypress::{LockKey, LockMode, LockRequest, Scope, TransactionOptions, Waitable, YPath};
+use ytsaurus_yson::YsonValue;
+
+use crate::commands::change_unasked;
+use crate::commands::registry::{ApiVersion, Command};
 use crate::error::YtError;
 use crate::guid::Guid;
 use crate::server::Server;
-use crate::value;
+use crate::value::{self, YsonMap};
 
 /// How long a lock is held that nobody gave a time for: as long as a transaction can.
 const LONGEST_HOLD: Duration = Duration::from_hours(1);
@@ -151,7 +153,7 @@ impl Faults {
 
     /// Ends the transaction that holds a lock. One that is gone is no error.
     pub fn release_lock(&self, transaction: Guid) -> Result<(), YtError> {
-        self.server.with_cypress(|cypress| cypress.abort_transaction(transaction))
+        self.server.end_transaction(transaction)
     }
 }
 
@@ -170,10 +172,13 @@ impl Faults {
 
 impl Server {
     pub(crate) fn expire_transaction(&self, id: Guid) -> Result<(), YtError> {
-        self.with_cypress(|cypress| {
-            cypress.check_transaction(Some(id))?;
-            cypress.abort_transaction(id)
-        })
+        self.with_cypress(|cypress| cypress.check_transaction(Some(id)))?;
+        self.end_transaction(id)
+    }
+
+    fn end_transaction(&self, id: Guid) -> Result<(), YtError> {
+        let parameters = parameters([("transaction_id", value::string(id.to_string()))]);
+        change_unasked(self, Command::AbortTransaction, parameters).map(drop)
     }
 
     pub(crate) fn hold_lock(
@@ -182,30 +187,38 @@ impl Server {
         mode: HeldLock,
         time: Option<Duration>,
     ) -> Result<Guid, YtError> {
-        let path = YPath::parse(path)?;
         let mode = match mode {
-            HeldLock::Exclusive => LockMode::Exclusive,
-            HeldLock::Shared => LockMode::Shared,
-            HeldLock::Snapshot => LockMode::Snapshot,
+            HeldLock::Exclusive => "exclusive",
+            HeldLock::Shared => "shared",
+            HeldLock::Snapshot => "snapshot",
         };
-        let title = ("title".to_owned(), value::string("lock held by a planned fault"));
-        let options = TransactionOptions {
-            timeout: Some(time.unwrap_or(LONGEST_HOLD)),
-            attributes: BTreeMap::from([title]),
-            ..TransactionOptions::default()
+        let timeout_ms = time.unwrap_or(LONGEST_HOLD).as_millis();
+        let title = value::map([("title", value::string("lock held by a planned fault"))]);
+        let timeout = value::int64(i64::try_from(timeout_ms).unwrap_or(i64::MAX));
+        let started = change_unasked(
+            self,
+            Command::StartTransaction,
+            parameters([("timeout", timeout), ("attributes", title)]),
+        )?;
+        let id = started.document(ApiVersion::V3).as_ref().and_then(YsonValue::as_str).map(str::parse);
+        let Some(Ok(id)) = id else {
+            return Err(YtError::generic("A transaction without an id was started"));
         };
-        self.with_cypress(|cypress| {
-            let scope = Scope { transaction: None, user: "root" };
-            let id = cypress.start_transaction(scope, options)?;
-            let scope = Scope { transaction: Some(id), ..scope };
-            let request = LockRequest { mode, key: LockKey::None, waitable: Waitable::No };
-            match cypress.lock(&path, scope, request) {
-                Ok(_) => Ok(id),
-                Err(error) => {
-                    cypress.abort_transaction(id)?;
-                    Err(error)
-                }
+        let wanted = [
+            ("path", value::string(path)),
+            ("mode", value::string(mode)),
+            ("transaction_id", value::string(Guid::to_string(&id))),
+        ];
+        match change_unasked(self, Command::Lock, parameters(wanted)) {
+            Ok(_) => Ok(id),
+            Err(error) => {
+                self.end_transaction(id)?;
+                Err(error)
             }
-        })
+        }
     }
+}
+
+fn parameters<const N: usize>(entries: [(&str, YsonValue); N]) -> YsonMap {
+    entries.into_iter().map(|(name, value)| (name.into(), value)).collect()
 }

@@ -17,6 +17,8 @@ pub struct EncodedRows {
     ends: Vec<usize>,
 }
 
+crate::storage::codec::persist_struct!(EncodedRows { bytes, ends });
+
 impl EncodedRows {
     /// How many rows there are.
     pub fn len(&self) -> usize {

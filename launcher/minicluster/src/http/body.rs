@@ -12,7 +12,7 @@ use md5::{Digest, Md5};
 use tokio::sync::mpsc;
 
 use super::parameters::header;
-use crate::cypress::FileContent;
+use crate::cypress::{FileContent, FileHash};
 use crate::error::YtError;
 use crate::server::Server;
 use crate::storage::{BlobWriter, Content};
@@ -96,7 +96,9 @@ pub(super) async fn store(
                 result = decoder.write_all(&data);
             }
         }
-        result.and_then(|()| decoder.finish())
+        let hashed = result.and_then(|()| decoder.finish())?;
+        hashed.writer.sync()?;
+        Ok(hashed)
     });
     let mut body = body;
     let mut outcome = Ok(());
@@ -118,7 +120,7 @@ pub(super) async fn store(
         writing.await.map_err(|error| YtError::generic(format!("Error writing to the storage: {error}")))?;
     outcome?;
     let Hashed { writer, hash } = written.map_err(|error| decode_error(&error))?;
-    Ok(FileContent { data: Content::from_blob(writer.finish()), md5: hash })
+    Ok(FileContent { data: Content::from_blob(writer.finish()), md5: hash.map(FileHash::Growing) })
 }
 
 fn read_error(error: &hyper::Error) -> YtError {

@@ -244,7 +244,10 @@ async fn run_command(
     let from_headers =
         parameters::format_from_headers(&head.headers, "x-yt-output-format", "accept", header_format)?;
     let format = format_of(&request.parameters, "output_format", from_headers, output_type)?;
-    let output = commands::execute(server, descriptor, request).await?;
+    let output = commands::execute(server, descriptor, request).await;
+    // Errors wait, too: what they tell of the state must be as safe as the rest.
+    server.settle().await?;
+    let output = output?;
     answer(version, output, format, output_type, head, header_format).await
 }
 
@@ -273,6 +276,7 @@ fn begin(
         input: Input::Nothing,
         known_etag: header(&head.headers, "if-none-match")?.map(str::to_owned),
         proxy: proxy_name(&head.headers, server),
+        journaled: None,
     };
     Ok((descriptor, request, header_format))
 }

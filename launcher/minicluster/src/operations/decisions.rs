@@ -41,6 +41,7 @@ impl Operation {
             self.finished = Some(Moment::now());
             // The artifacts' bytes may go with their last user.
             self.files.clear();
+            self.keep.keep(self);
             self.over.send_replace(true);
         }
     }

@@ -51,6 +51,11 @@ pub(super) fn no_stderr(id: Guid) -> YtError {
     )
 }
 
+/// For an operation that an earlier server has started and did not end.
+pub(super) fn lost_with_server() -> YtError {
+    YtError::generic("Operation was aborted because the server was restarted: its jobs ended with the server")
+}
+
 pub(super) fn invalid_state(state: &str) -> YtError {
     YtError::new(INVALID_OPERATION_STATE, format!("Operation is in {state:?} state"))
 }

@@ -8,6 +8,7 @@ use std::thread;
 use tokio::sync::watch;
 
 use super::environment::{GangIdentity, JobIdentity};
+use super::keep::Keep;
 use super::runner::{self, JobControl, JobPlan, Outcome, Place};
 use super::slots::SandboxFile;
 use super::spec::OperationSpec;
@@ -53,10 +54,12 @@ impl Operations {
         let id = self.artifacts.new_guid(OPERATION_TYPE_CODE);
         let time_limit = spec.time_limit;
         let mut operation = Operation::new(id, user, spec, transaction);
+        operation.keep = Keep::new(&self.artifacts, parameters);
         // Between the check above and this line the transaction may have ended, and told of its end.
         if let Some(gone) = transaction.filter(|id| !self.artifacts.transaction_is_alive(*id)) {
             operation.end(End::Aborted, Some(errors::aborted_with_transaction(gone)));
         }
+        operation.keep.keep(&operation);
         let over = operation.over.subscribe();
         state.operations.insert(id, operation);
         state.mutations.extend(mutation.map(|mutation| (mutation.to_owned(), id)));

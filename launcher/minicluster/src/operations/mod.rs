@@ -35,6 +35,7 @@ mod errors;
 mod fields;
 mod gang;
 mod interruption;
+mod keep;
 mod lifecycle;
 mod memory;
 mod output;
@@ -66,6 +67,7 @@ use crate::storage::Content;
 use crate::value::{self, YsonMap};
 
 use container::Engine;
+pub use keep::KeptOperation;
 use slots::Slots;
 use spawner::Spawner;
 use state::{End, Operation, Scheduling, StderrKept};
@@ -85,6 +87,8 @@ pub trait Artifacts: Send + Sync {
     fn transaction_is_alive(&self, id: Guid) -> bool;
     /// A fresh id of an object of this type.
     fn new_guid(&self, object_type: u16) -> Guid;
+    /// An operation has started or is over: whoever keeps it over a restart keeps it before this returns.
+    fn keep(&self, id: Guid, operation: KeptOperation);
 }
 
 /// A file as a job gets it.

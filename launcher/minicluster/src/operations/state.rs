@@ -18,6 +18,7 @@ use ytsaurus_yson::YsonValue;
 use super::clock::Moment;
 use super::environment::POOL_TREE;
 use super::gang::Gang;
+use super::keep::Keep;
 use super::runner::{JobControl, Place};
 use super::slots::SandboxFile;
 use super::spec::OperationSpec;
@@ -189,6 +190,8 @@ pub(super) struct Operation {
     pub(super) gang: Option<Gang>,
     /// By task; known when the operation has been prepared.
     pub(super) files: Vec<Arc<Vec<SandboxFile>>>,
+    /// Told when the operation is over.
+    pub(super) keep: Keep,
     /// Becomes true when the operation is over.
     pub(super) over: watch::Sender<bool>,
 }
@@ -376,6 +379,7 @@ impl Operation {
             cookies: spec.tasks.iter().map(|task| vec![Cookie::Free; task.job_count as usize]).collect(),
             files: Vec::new(),
             gang: Gang::new(&spec),
+            keep: Keep::default(),
             over: watch::Sender::new(false),
             spec: Arc::new(spec),
         }

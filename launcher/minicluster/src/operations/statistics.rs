@@ -29,10 +29,10 @@ pub(super) type Statistics = BTreeMap<String, Summary>;
 /// All samples of one name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Summary {
-    count: i64,
-    min: i64,
-    max: i64,
-    sum: i64,
+    pub(super) count: i64,
+    pub(super) min: i64,
+    pub(super) max: i64,
+    pub(super) sum: i64,
 }
 
 // === impl Written ===

@@ -1,32 +1,121 @@
 //! Where the bytes of files live: one file on disk for each write, removed when nobody refers to it any more.
-//! Cypress holds only handles.
+//! Cypress holds only handles. Beside it what keeps a state over restarts: the journal, snapshots and the folder
+//! that they lie in.
+
+pub(crate) mod codec;
+mod folder;
+mod frame;
+mod journal;
+
+pub(crate) use folder::{DataFolder, Piece};
+pub use folder::{FolderConfig, OpenError};
+pub(crate) use journal::Journal;
 
 use std::fs;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-/// The folder that holds all written bytes.
-#[derive(Debug)]
+/// When written bytes are forced to the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sync {
+    /// Before a write is answered: it survives a loss of power.
+    #[default]
+    Always,
+    /// When the system likes: it survives the end of the process only, `kill -9` included.
+    Never,
+}
+
+/// The folder that holds all written bytes. Clones share it.
+#[derive(Debug, Clone)]
 pub struct Storage {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
     folder: PathBuf,
     next: AtomicU64,
+    removal: Removal,
+    sync: Sync,
+}
+
+/// When blobs without a handle are removed.
+#[derive(Debug)]
+enum Removal {
+    AtOnce,
+    /// When whoever keeps the journal says so: what a crash would bring back must still find them.
+    Deferred(Mutex<Vec<PathBuf>>),
 }
 
 impl Storage {
     /// Makes the folder if it is missing.
     pub fn open(folder: PathBuf) -> io::Result<Storage> {
+        Storage::with(folder, Removal::AtOnce, Sync::Never)
+    }
+
+    /// The same for bytes that outlive the process: nothing is removed before [`Storage::take_unused`] says which.
+    pub(crate) fn open_kept(folder: PathBuf, sync: Sync) -> io::Result<Storage> {
+        let storage = Storage::with(folder, Removal::Deferred(Mutex::default()), sync)?;
+        let next = storage.numbers()?.into_iter().map(|(number, _)| number + 1).max();
+        storage.shared.next.store(next.unwrap_or(0), Ordering::Relaxed);
+        Ok(storage)
+    }
+
+    fn with(folder: PathBuf, removal: Removal, sync: Sync) -> io::Result<Storage> {
         fs::create_dir_all(&folder)?;
-        Ok(Storage { folder, next: AtomicU64::new(0) })
+        Ok(Storage { shared: Arc::new(Shared { folder, next: AtomicU64::new(0), removal, sync }) })
+    }
+
+    fn path(&self, number: u64) -> PathBuf {
+        self.shared.folder.join(format!("{number}.blob"))
+    }
+
+    /// The blobs on disk, with their lengths.
+    fn numbers(&self) -> io::Result<Vec<(u64, u64)>> {
+        let mut numbers = Vec::new();
+        for entry in fs::read_dir(&self.shared.folder)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let number = name.to_str().and_then(|name| name.strip_suffix(".blob")?.parse().ok());
+            if let Some(number) = number {
+                numbers.push((number, entry.metadata()?.len()));
+            }
+        }
+        Ok(numbers)
     }
 
     /// Starts a new blob. What is not finished is removed when the writer is dropped.
     pub fn writer(&self) -> io::Result<BlobWriter> {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let path = self.folder.join(format!("{number}.blob"));
+        let number = self.shared.next.fetch_add(1, Ordering::Relaxed);
+        let path = self.path(number);
         let file = fs::OpenOptions::new().write(true).create_new(true).open(&path)?;
-        Ok(BlobWriter { blob: Blob { path, length: 0 }, file })
+        Ok(BlobWriter { blob: Blob { number, path, length: 0, shared: Arc::clone(&self.shared) }, file })
+    }
+
+    /// A handle of a blob that an earlier process has written.
+    fn adopt(&self, number: u64, length: u64) -> Blob {
+        self.shared.next.fetch_max(number + 1, Ordering::Relaxed);
+        Blob { number, path: self.path(number), length, shared: Arc::clone(&self.shared) }
+    }
+
+    /// The files of blobs that have lost their last handle since the last call.
+    fn take_unused(&self) -> Vec<PathBuf> {
+        match &self.shared.removal {
+            Removal::AtOnce => Vec::new(),
+            Removal::Deferred(unused) => {
+                std::mem::take(&mut *unused.lock().unwrap_or_else(PoisonError::into_inner))
+            }
+        }
+    }
+}
+
+fn remove(path: &Path) {
+    if let Err(error) = fs::remove_file(path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(path = %path.display(), %error, "could not remove a blob");
     }
 }
 
@@ -38,6 +127,17 @@ pub struct BlobWriter {
 }
 
 impl BlobWriter {
+    /// Forces the bytes to the disk, if that is asked for. Comes before [`BlobWriter::finish`].
+    pub fn sync(&self) -> io::Result<()> {
+        match self.blob.shared.sync {
+            Sync::Never => Ok(()),
+            Sync::Always => {
+                self.file.sync_data()?;
+                fs::File::open(&self.blob.shared.folder)?.sync_all()
+            }
+        }
+    }
+
     /// Ends the blob; from here on it never changes.
     pub fn finish(self) -> Arc<Blob> {
         Arc::new(self.blob)
@@ -59,8 +159,10 @@ impl Write for BlobWriter {
 /// Bytes on disk that never change. Dropping the last handle removes them.
 #[derive(Debug)]
 pub struct Blob {
+    number: u64,
     path: PathBuf,
     length: u64,
+    shared: Arc<Shared>,
 }
 
 impl Blob {
@@ -72,10 +174,11 @@ impl Blob {
 
 impl Drop for Blob {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.path)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            tracing::warn!(path = %self.path.display(), %error, "could not remove a blob");
+        match &self.shared.removal {
+            Removal::AtOnce => remove(&self.path),
+            Removal::Deferred(unused) => {
+                unused.lock().unwrap_or_else(PoisonError::into_inner).push(std::mem::take(&mut self.path));
+            }
         }
     }
 }

@@ -40,6 +40,8 @@ impl Artifacts for FakeArtifacts {
     fn new_guid(&self, object_type: u16) -> Guid {
         Guid::random(object_type)
     }
+
+    fn keep(&self, _: Guid, _: crate::operations::KeptOperation) {}
 }
 
 /// Operations in folders of their own. All test files are below `/tmp`, which jobs share with the machine.
