@@ -1,4 +1,4 @@
-//! The crate `ytsaurus-client` from crates.io, an independent client in Rust, against the minicluster.
+//! The crate `ytsaurus-client`, an independent client in Rust, against the minicluster.
 
 use std::time::Duration;
 
