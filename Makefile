@@ -93,7 +93,6 @@ soak: ## the tests again and again (ROUNDS=20), property tests with many more ca
 	@$(MAKE) build
 	@PROPTEST_CASES=20000 $(MAKE) unit
 	@TRACTORUN_CRASH_SECONDS=600 $(MAKE) e2e ARGS="--test persistence"
-	@$(CARGO) test --locked --package tractorun-minicluster containers -- --ignored
 	@for round in $$(seq 1 $(or $(ROUNDS),20)); do echo "round $$round"; $(MAKE) e2e; done
 
 .PHONY: images
