@@ -8,7 +8,9 @@ use proptest::prelude::*;
 use proptest::test_runner::Config;
 
 use super::*;
+use crate::error::{YtError, code};
 use crate::value::{self, YsonMap};
+use ytsaurus_yson::YsonValue;
 
 const FOLDERS: [&str; 2] = ["a", "b"];
 const LEAVES: [&str; 2] = ["x", "y"];

@@ -1,8 +1,10 @@
 //! The rules of the tree, of transactions and of locks, without a server around them.
 
 use super::*;
+use crate::error::YtError;
 use crate::formats::yson;
 use crate::value::{self, YsonMap};
+use ytsaurus_yson::YsonValue;
 
 struct World {
     cypress: Cypress,

@@ -3,14 +3,16 @@
 //! Two locks conflict only if neither holder is an ancestor of the other. Writes outside any transaction take no
 //! lock, but they check like everybody else.
 
-use ytsaurus_yson::YsonValue;
+mod check;
+mod show;
+
+pub(super) use show::BUILTIN_ATTRIBUTES;
 
 use super::node::{Branch, Content, State};
 use super::transaction::Transaction;
-use super::{Cypress, Scope, YPath, time};
-use crate::error::{YtError, code};
+use super::{Cypress, Scope, YPath};
+use crate::error::YtError;
 use crate::guid::Guid;
-use crate::value;
 
 /// The type number of a lock's id.
 const LOCK_TYPE: u16 = 200;
@@ -192,111 +194,6 @@ impl Cypress {
         Ok(())
     }
 
-    /// Whether this transaction itself holds this lock or a stronger one.
-    fn holds(&self, node: Guid, transaction: Guid, mode: LockMode, key: &LockKey) -> bool {
-        let Some(node) = self.nodes.get(&node) else { return false };
-        node.locks.iter().filter_map(|lock| self.locks.get(lock)).any(|lock| {
-            lock.transaction == transaction
-                && match (lock.mode, mode) {
-                    (LockMode::Snapshot, LockMode::Snapshot)
-                    | (LockMode::Exclusive, LockMode::Exclusive | LockMode::Shared) => true,
-                    (LockMode::Shared, LockMode::Shared) => lock.key == *key,
-                    _ => false,
-                }
-        })
-    }
-
-    /// Whether this lock may be taken now.
-    pub(super) fn check_lock(
-        &self,
-        id: Guid,
-        transaction: Option<Guid>,
-        mode: LockMode,
-        key: &LockKey,
-    ) -> Result<(), YtError> {
-        let Some(node) = self.nodes.get(&id) else { return Ok(()) };
-        let ancestors = self.chain(transaction);
-        for lock in node.locks.iter().filter_map(|lock| self.locks.get(lock)) {
-            let holder = lock.transaction;
-            let (what, taken) = (self.describe(id, mode, key), lock.mode.name());
-            if transaction == Some(holder) {
-                if (mode == LockMode::Snapshot) != (lock.mode == LockMode::Snapshot) {
-                    return Err(YtError::new(
-                        code::SAME_TRANSACTION_LOCK_CONFLICT,
-                        format!(
-                            "Cannot take {what} since \"{taken}\" lock is already taken by the same transaction"
-                        ),
-                    ));
-                }
-                continue;
-            }
-            if ancestors.contains(&holder) {
-                if lock.mode == LockMode::Snapshot {
-                    return Err(YtError::new(
-                        code::SAME_TRANSACTION_LOCK_CONFLICT,
-                        format!(
-                            "Cannot take {what} since \"snapshot\" lock is taken by ancestor transaction {holder}"
-                        ),
-                    ));
-                }
-                continue;
-            }
-            let descends =
-                transaction.is_some_and(|transaction| self.chain(Some(holder)).contains(&transaction));
-            // A frozen node has no place for what a nested transaction would bring at its commit.
-            let brings_changes = descends && mode == LockMode::Snapshot && lock.mode != LockMode::Snapshot;
-            if !brings_changes && !conflict(lock.mode, &lock.key, mode, key) {
-                continue;
-            }
-            let (number, whose) = if descends {
-                (code::DESCENDANT_TRANSACTION_LOCK_CONFLICT, "descendant")
-            } else {
-                (code::CONCURRENT_TRANSACTION_LOCK_CONFLICT, "concurrent")
-            };
-            let text =
-                format!("Cannot take {what} since \"{taken}\" lock is taken by {whose} transaction {holder}");
-            return Err(
-                YtError::new(number, text).with_attribute("winner_transaction", self.describe_winner(holder))
-            );
-        }
-        Ok(())
-    }
-
-    fn describe(&self, id: Guid, mode: LockMode, key: &LockKey) -> String {
-        let (mode, path) = (mode.name(), self.path_of(id));
-        match key {
-            LockKey::None => format!("\"{mode}\" lock for node {path}"),
-            LockKey::Child(child) => format!("\"{mode}\" lock for child {child:?} of node {path}"),
-            LockKey::Attribute(name) => format!("\"{mode}\" lock for attribute {name:?} of node {path}"),
-        }
-    }
-
-    fn describe_winner(&self, holder: Guid) -> YsonValue {
-        let Some(transaction) = self.transactions.get(&holder) else { return value::entity() };
-        let mut entries = vec![
-            ("id", value::string(holder.to_string())),
-            ("owner", value::string(&transaction.owner)),
-            ("start_time", value::string(time::format(transaction.start_time))),
-        ];
-        if let Some(title) = transaction.attributes.get("title") {
-            entries.push(("title", title.clone()));
-        }
-        value::map(entries)
-    }
-
-    /// First come, first served: nobody overtakes those who wait.
-    fn check_no_other_waits(&self, id: Guid, request: &LockRequest) -> Result<(), YtError> {
-        let waiting = self.nodes.get(&id).map_or(0, |node| node.pending_locks.len());
-        if waiting == 0 || request.mode == LockMode::Snapshot {
-            return Ok(());
-        }
-        let what = self.describe(id, request.mode, &request.key);
-        Err(YtError::new(
-            code::PENDING_LOCK_CONFLICT,
-            format!("Cannot take {what} since there are {waiting} pending lock(s) for this node"),
-        ))
-    }
-
     fn insert_lock(
         &mut self,
         node: Guid,
@@ -434,72 +331,5 @@ impl Cypress {
         {
             transaction.locks.remove(&id);
         }
-    }
-
-    /// `@locks` of a node: acquired ones first.
-    pub(super) fn locks_of(&self, node: &super::node::Node) -> YsonValue {
-        let locks = node.locks.iter().chain(&node.pending_locks).filter_map(|lock| self.locks.get(lock));
-        value::list(locks.map(|lock| {
-            let mut entries: Vec<(&str, YsonValue)> = Vec::new();
-            for name in ["id", "state", "transaction_id", "mode", "child_key", "attribute_key"] {
-                if let Some(value) = lock_attribute(lock, name) {
-                    entries.push((name, value));
-                }
-            }
-            value::map(entries)
-        }))
-    }
-
-    /// An attribute of a lock object.
-    pub(super) fn lock_attribute(&self, id: Guid, name: &str) -> Option<YsonValue> {
-        self.locks.get(&id).and_then(|lock| lock_attribute(lock, name))
-    }
-}
-
-/// Attributes that a lock object may have.
-pub(super) const BUILTIN_ATTRIBUTES: [&str; 11] = [
-    "id",
-    "type",
-    "state",
-    "transaction_id",
-    "node_id",
-    "mode",
-    "child_key",
-    "attribute_key",
-    "implicit",
-    "creation_time",
-    "acquisition_time",
-];
-
-fn lock_attribute(lock: &Lock, name: &str) -> Option<YsonValue> {
-    let id = |id: Guid| Some(value::string(id.to_string()));
-    match name {
-        "id" => id(lock.id),
-        "type" => Some(value::string("lock")),
-        "state" => Some(value::string(if lock.acquisition_time.is_some() { "acquired" } else { "pending" })),
-        "transaction_id" => id(lock.transaction),
-        "node_id" => id(lock.node),
-        "mode" => Some(value::string(lock.mode.name())),
-        "child_key" => match &lock.key {
-            LockKey::Child(key) => Some(value::string(key)),
-            _ => None,
-        },
-        "attribute_key" => match &lock.key {
-            LockKey::Attribute(key) => Some(value::string(key)),
-            _ => None,
-        },
-        "implicit" => Some(value::boolean(lock.implicit)),
-        "creation_time" => Some(value::string(time::format(lock.creation_time))),
-        "acquisition_time" => lock.acquisition_time.map(|at| value::string(time::format(at))),
-        _ => None,
-    }
-}
-
-/// Whether a new lock collides with a held one of somebody else.
-fn conflict(held: LockMode, held_key: &LockKey, new: LockMode, new_key: &LockKey) -> bool {
-    match (held, new) {
-        (LockMode::Snapshot, _) | (_, LockMode::Snapshot) => false,
-        (LockMode::Exclusive, _) | (_, LockMode::Exclusive) => true,
-        (LockMode::Shared, LockMode::Shared) => held_key == new_key && *new_key != LockKey::None,
     }
 }
