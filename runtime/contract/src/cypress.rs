@@ -30,6 +30,29 @@ pub fn incarnation(yt_path: &str, id: u32) -> String {
     format!("{yt_path}/incarnations/{id:05}")
 }
 
+/// Folder with the log tables of one incarnation. The Python tractorun writes the number as it is.
+pub fn logs(yt_path: &str, incarnation: u32) -> String {
+    format!("{yt_path}/logs/{incarnation}")
+}
+
+/// Log table of the worker of that global rank.
+pub fn worker_log(yt_path: &str, incarnation: u32, rank: u32) -> String {
+    format!("{}/workers/{rank}", logs(yt_path, incarnation))
+}
+
+/// Log table of a sidecar: of those of all nodes, each node with `sidecar_count`, the `index`-th of that node.
+pub fn sidecar_log(
+    yt_path: &str,
+    incarnation: u32,
+    node_rank: u32,
+    sidecar_count: usize,
+    index: usize,
+) -> String {
+    // A node has few sidecars: what does not fit into memory cannot be counted either.
+    let number = node_rank as usize * sidecar_count + index;
+    format!("{}/sidecars/{number}", logs(yt_path, incarnation))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -38,5 +61,7 @@ mod tests {
     fn paths_are_those_of_the_python_tractorun() {
         assert_eq!(incarnation("//tmp/x", 7), "//tmp/x/incarnations/00007");
         assert_eq!(primary_lock("//tmp/x"), "//tmp/x/primary_lock");
+        assert_eq!(worker_log("//tmp/x", 7, 12), "//tmp/x/logs/7/workers/12");
+        assert_eq!(sidecar_log("//tmp/x", 0, 3, 2, 1), "//tmp/x/logs/0/sidecars/7");
     }
 }

@@ -61,6 +61,9 @@ pub struct JobSpec {
     /// How long each thing may take.
     #[serde(default)]
     pub timeouts: Timeouts,
+    /// Where the workers' and sidecars' lines go besides init's stderr.
+    #[serde(default, skip_serializing_if = "Logs::is_default")]
+    pub logs: Logs,
 }
 
 /// How to reach the cluster from inside the job.
@@ -197,6 +200,49 @@ impl Default for Timeouts {
     }
 }
 
+/// Where the lines of workers and sidecars go besides init's stderr.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Logs {
+    /// Whether there are tables.
+    pub mode: LogMode,
+    /// Lines of a node leave as soon as there are so many bytes of them, where the cluster's share allows it.
+    pub batch_bytes: u64,
+    /// Lines of a node leave when the oldest is that old, in milliseconds; later on where many nodes share the
+    /// cluster.
+    pub batch_age_ms: u64,
+    /// Bytes of lines that a node keeps in memory until they are in their tables.
+    pub memory_bytes: u64,
+    /// Bytes of lines that a node keeps on its disk where memory does not hold them; 0 for none.
+    pub spool_bytes: u64,
+    /// What happens when both are full.
+    pub overflow: LogOverflow,
+    /// How long the end of a node waits for its lines to be in their tables, in milliseconds.
+    pub drain_timeout_ms: u64,
+}
+
+/// Whether lines go into tables.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogMode {
+    /// They do not.
+    #[default]
+    Default,
+    /// Into the tables of [`crate::logs`], as they come.
+    RealtimeYtTable,
+}
+
+/// What happens to lines that there is no room for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogOverflow {
+    /// Nothing is read until there is room, so that whoever writes waits.
+    Block,
+    /// The oldest lines are dropped, and a row says how many.
+    #[default]
+    Drop,
+}
+
 /// Why a job spec was not understood.
 #[derive(Debug, thiserror::Error)]
 pub enum ParseError {
@@ -248,6 +294,46 @@ impl RestartPolicy {
         ("never", Self::Never),
         ("fail", Self::Fail),
     ];
+}
+
+// === impl Logs ===
+
+impl Default for Logs {
+    /// A line is in its table a second after it was written. What a worker writes in a minute or two while the
+    /// cluster is away fits on the disk; that a training stands still because of its logs is what nobody wants.
+    fn default() -> Self {
+        Self {
+            mode: LogMode::Default,
+            batch_bytes: 4 * 1024 * 1024,
+            batch_age_ms: 1000,
+            memory_bytes: 12 * 1024 * 1024,
+            spool_bytes: 1024 * 1024 * 1024,
+            overflow: LogOverflow::Drop,
+            drain_timeout_ms: 60_000,
+        }
+    }
+}
+
+impl Logs {
+    /// Whether nothing was asked for.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+// === impl LogMode ===
+
+impl LogMode {
+    /// All of them, with the words for them.
+    pub const ALL: [(&'static str, Self); 2] =
+        [("default", Self::Default), ("realtime_yt_table", Self::RealtimeYtTable)];
+}
+
+// === impl LogOverflow ===
+
+impl LogOverflow {
+    /// All of them, with the words for them.
+    pub const ALL: [(&'static str, Self); 2] = [("block", Self::Block), ("drop", Self::Drop)];
 }
 
 // === impl SpecVersion ===
@@ -337,6 +423,24 @@ mod tests {
         for (word, policy) in RestartPolicy::ALL {
             assert_eq!(serde_json::to_value(policy).unwrap(), word);
         }
+        for (word, mode) in LogMode::ALL {
+            assert_eq!(serde_json::to_value(mode).unwrap(), word);
+        }
+        for (word, overflow) in LogOverflow::ALL {
+            assert_eq!(serde_json::to_value(overflow).unwrap(), word);
+        }
+    }
+
+    #[test]
+    fn log_settings_are_written_only_if_there_are_any() {
+        let mut spec = JobSpec::parse(GOLDEN_1_0.as_bytes()).unwrap();
+        assert_eq!(spec.logs, Logs::default());
+        assert!(!String::from_utf8(spec.to_json()).unwrap().contains("logs"));
+        spec.logs.mode = LogMode::RealtimeYtTable;
+        assert_eq!(JobSpec::parse(&spec.to_json()).unwrap(), spec);
+        let partly = GOLDEN_1_0.replacen('{', r#"{"logs": {"overflow": "block"},"#, 1);
+        let logs = JobSpec::parse(partly.as_bytes()).unwrap().logs;
+        assert_eq!(logs, Logs { overflow: LogOverflow::Block, ..Logs::default() });
     }
 
     #[test]

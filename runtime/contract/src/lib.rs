@@ -1,7 +1,7 @@
 //! What the launcher and `tractorun-init` agree on, and nothing else.
 //!
 //! Everything here is a stable contract: the [`job_spec`] that travels as a file, the [`mod@env`] names read and
-//! set, the [`cypress`] paths, the [`exit`] codes, and the [`failure`] record that a run leaves behind. The
+//! set, the [`cypress`] paths, the [`logs`] tables, the [`exit`] codes, and the [`failure`] record that a run leaves behind. The
 //! crate does no IO and knows of no other crate of the project.
 
 pub mod cypress;
@@ -9,5 +9,6 @@ pub mod env;
 pub mod exit;
 pub mod failure;
 pub mod job_spec;
+pub mod logs;
 pub mod secret;
 pub mod topology;

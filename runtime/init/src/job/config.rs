@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use tractorun_contract::env::{self, client, yt};
 use tractorun_contract::job_spec::{
-    Bind, Cluster, CypressBind, EnvSource, EnvVar, JobSpec, Lib, LinePrefix, Mesh, ParseError, Sidecar,
+    Bind, Cluster, CypressBind, EnvSource, EnvVar, JobSpec, Lib, LinePrefix, Logs, Mesh, ParseError, Sidecar,
     SpecVersion, Timeouts,
 };
 use tractorun_contract::secret::Secret;
@@ -117,6 +117,7 @@ fn check(spec: JobSpec, environment: &Environment, sandbox: &Path) -> Result<Con
         cypress_binds,
         line_prefix,
         timeouts: Timeouts { rendezvous_ms, heartbeat_ms, grace_period_ms },
+        logs: Logs { .. },
     } = spec;
     let mut problems = Problems::default();
 
