@@ -118,6 +118,11 @@ pub const INCARNATION_ID: &str = "TRACTORUN_INCARNATION_ID";
 /// Set for workers: number of the attempt within the incarnation.
 pub const ATTEMPT: &str = "TRACTORUN_ATTEMPT";
 
+/// Set for workers: path of a file that is not there before the workers are asked to stop by a preemption, and then
+/// holds the moment of their SIGKILL: seconds since 1970 as a decimal fraction, on one line. It is there before the
+/// signal. A file, because the environment of a process that runs cannot be changed.
+pub const STOP_DEADLINE_FILE: &str = "TRACTORUN_STOP_DEADLINE_FILE";
+
 /// Set for workers and sidecars: the run's base directory on the cluster.
 pub const YT_PATH: &str = "TRACTORUN_YT_PATH";
 

@@ -7,6 +7,14 @@ use serde::{Deserialize, Serialize};
 /// Name of the attribute of an incarnation that holds the [`Failure`].
 pub const FAILURE_ATTRIBUTE: &str = "failure";
 
+/// Name of the attribute of an incarnation that holds a list of [`Failure`]s: of the attempts that were answered by
+/// a restart in place, oldest first; of very many the last [`MAX_ATTEMPT_RECORDS`]. The failure that decided the run
+/// is not among them.
+pub const ATTEMPTS_ATTRIBUTE: &str = "attempts";
+
+/// Records in [`ATTEMPTS_ATTRIBUTE`] at most: each holds some lines of output, and an attribute is no log.
+pub const MAX_ATTEMPT_RECORDS: usize = 32;
+
 /// The first failure of an incarnation, decided by the leader by order of receipt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Failure {
@@ -30,6 +38,27 @@ pub struct Failure {
     /// The last lines that worker or sidecar wrote to its stderr, oldest first.
     #[serde(default)]
     pub stderr_tail: Vec<String>,
+    /// Why no further attempt followed, where the job asked for restarts in place and this failure could have been
+    /// answered by one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_restarted: Option<NotRestarted>,
+}
+
+/// Why a failure was not answered by a restart in place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NotRestarted {
+    /// The job's restarts were used.
+    Exhausted {
+        /// Restarts that counted: all, or those within the window.
+        used: u32,
+        /// Restarts that the job allows.
+        max: u32,
+    },
+    /// The job says that this exit code is never retried.
+    NeverCode,
+    /// The workers of the attempt could not be brought to an end on every node.
+    StillRunning,
 }
 
 /// What happened.
@@ -82,6 +111,11 @@ pub enum Cause {
         /// Name of the signal, such as `SIGTERM`.
         signal: String,
     },
+    /// The cluster takes the node away, and said so.
+    Preempted {
+        /// Name of the signal it said so with, such as `SIGTERM`.
+        signal: String,
+    },
     /// The node could not begin: a phase before the workers failed.
     StartUpFailed {
         /// The phase's error, on one line.
@@ -110,9 +144,31 @@ impl fmt::Display for Failure {
             }
             Cause::NodeLost { reason } => write!(f, "is lost: {reason}"),
             Cause::Stopped { signal } => write!(f, "was stopped by {signal}"),
+            Cause::Preempted { signal } => write!(f, "was preempted ({signal})"),
             Cause::StartUpFailed { reason } => write!(f, "could not begin: {reason}"),
         }?;
-        if self.elapsed_seconds > 0.0 { write!(f, " after {:.1} s", self.elapsed_seconds) } else { Ok(()) }
+        if self.elapsed_seconds > 0.0 {
+            write!(f, " after {:.1} s", self.elapsed_seconds)?;
+        }
+        if self.attempt > 0 {
+            write!(f, " in attempt {}", self.attempt)?;
+        }
+        match self.not_restarted {
+            Some(not_restarted) => write!(f, "; {not_restarted}"),
+            None => Ok(()),
+        }
+    }
+}
+
+// === impl NotRestarted ===
+
+impl fmt::Display for NotRestarted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exhausted { used, max } => write!(f, "{used} of {max} restarts are used"),
+            Self::NeverCode => f.write_str("this exit code is never retried"),
+            Self::StillRunning => f.write_str("not restarted, since workers outlived SIGKILL"),
+        }
     }
 }
 
@@ -130,6 +186,7 @@ impl Cause {
             | Self::WorkerNotStarted { .. }
             | Self::NodeLost { .. }
             | Self::Stopped { .. }
+            | Self::Preempted { .. }
             | Self::StartUpFailed { .. } => None,
         }
     }
@@ -150,6 +207,7 @@ mod tests {
             exit_code: 7,
             elapsed_seconds: 12.34,
             stderr_tail: vec!["boom".into()],
+            not_restarted: None,
         }
     }
 
@@ -166,6 +224,19 @@ mod tests {
         lost.rank = None;
         lost.elapsed_seconds = 0.0;
         assert_eq!(lost.to_string(), "node 1 (gpu-7) is lost: no heartbeat for 30 s");
+    }
+
+    #[test]
+    fn a_later_attempt_says_which_and_why_none_followed() {
+        let mut failure = failure(Cause::WorkerExited { code: 7 });
+        failure.attempt = 3;
+        failure.elapsed_seconds = 0.0;
+        let text = |not_restarted| Failure { not_restarted, ..failure.clone() }.to_string();
+        let who = "rank 3 on node 1 (gpu-7) exited with code 7 in attempt 3";
+        assert_eq!(text(None), who);
+        let exhausted = NotRestarted::Exhausted { used: 3, max: 3 };
+        assert_eq!(text(Some(exhausted)), format!("{who}; 3 of 3 restarts are used"));
+        assert_eq!(text(Some(NotRestarted::NeverCode)), format!("{who}; this exit code is never retried"));
     }
 
     #[test]

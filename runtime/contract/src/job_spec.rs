@@ -64,6 +64,12 @@ pub struct JobSpec {
     /// Where the workers' and sidecars' lines go besides init's stderr.
     #[serde(default, skip_serializing_if = "Logs::is_default")]
     pub logs: Logs,
+    /// Whether workers are started again after a failure, without a new job.
+    #[serde(default, skip_serializing_if = "Restarts::is_default")]
+    pub restarts: Restarts,
+    /// What SIGTERM to init means where the cluster announces a preemption with it; without it SIGTERM is a stop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preemption: Option<Preemption>,
 }
 
 /// How to reach the cluster from inside the job.
@@ -243,6 +249,45 @@ pub enum LogOverflow {
     Drop,
 }
 
+/// Restarts in place: after a failed worker all workers of all nodes are stopped and started again as the next attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Restarts {
+    /// How many, at most; 0 for none.
+    pub max: u32,
+    /// Only restarts of the last so many milliseconds count against `max`; `null`: all of the run.
+    pub window_ms: Option<u64>,
+    /// From the end of the last worker to the start of the next attempt, in milliseconds.
+    pub backoff_ms: u64,
+    /// Exit codes of the failure record that are never answered by a restart, such as 137 for a worker killed by
+    /// SIGKILL.
+    pub never: Vec<u8>,
+}
+
+impl Default for Restarts {
+    /// None. The pause is for what the failure left behind elsewhere, such as a peer's connection.
+    fn default() -> Self {
+        Self { max: 0, window_ms: None, backoff_ms: 1_000, never: Vec::new() }
+    }
+}
+
+/// What a preemption is to the workers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Preemption {
+    /// Name of the signal that every worker of every node gets, such as `SIGTERM`.
+    pub signal: String,
+    /// From that signal to SIGKILL, in milliseconds.
+    pub timeout_ms: u64,
+}
+
+impl Default for Preemption {
+    /// Long enough to save a checkpoint of some size, short enough to be over before an impatient cluster is.
+    fn default() -> Self {
+        Self { signal: "SIGTERM".to_owned(), timeout_ms: 30_000 }
+    }
+}
+
 /// Why a job spec was not understood.
 #[derive(Debug, thiserror::Error)]
 pub enum ParseError {
@@ -261,6 +306,15 @@ pub enum ParseError {
         /// Version of the document.
         found: SpecVersion,
     },
+}
+
+// === impl Restarts ===
+
+impl Restarts {
+    /// Whether nothing was asked for.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 // === impl EnvScope ===
@@ -416,6 +470,15 @@ mod tests {
         assert_eq!(spec.timeouts, Timeouts::default());
         assert_eq!(spec.line_prefix, LinePrefix::Auto);
         assert_eq!(spec.sidecars, []);
+    }
+
+    #[test]
+    fn restarts_and_preemption_are_written_only_if_asked_for() {
+        let mut spec = JobSpec::parse(GOLDEN_1_0.as_bytes()).unwrap();
+        assert_eq!((&spec.restarts, &spec.preemption), (&Restarts::default(), &None));
+        spec.restarts = Restarts { max: 3, window_ms: Some(600_000), backoff_ms: 0, never: vec![2, 137] };
+        spec.preemption = Some(Preemption::default());
+        assert_eq!(JobSpec::parse(&spec.to_json()).unwrap(), spec);
     }
 
     #[test]

@@ -228,6 +228,7 @@ mod tests {
             exit_code: 7,
             elapsed_seconds: 1.0,
             stderr_tail: Vec::new(),
+            not_restarted: None,
         };
         assert_eq!(
             describe("", &failure, Place::Cluster),

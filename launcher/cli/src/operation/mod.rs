@@ -6,7 +6,7 @@
 use serde_json::{Map, Value};
 use tractorun_contract::env;
 use tractorun_contract::job_spec::{
-    Bind, Cluster, CypressBind, JobSpec, Lib, LinePrefix, Logs, Mesh, SPEC_VERSION, Timeouts,
+    Bind, Cluster, CypressBind, JobSpec, Lib, LinePrefix, Logs, Mesh, Restarts, SPEC_VERSION, Timeouts,
 };
 use tractorun_yt::value::{self, ValueExt};
 use tractorun_yt::{YsonNode, YsonValue};
@@ -135,6 +135,8 @@ pub fn job_spec(settings: &Settings, proxy: &str, cypress: &[CypressFile]) -> Jo
         },
         timeouts: Timeouts::default(),
         logs: Logs::default(),
+        restarts: Restarts::default(),
+        preemption: None,
     }
 }
 

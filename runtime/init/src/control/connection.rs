@@ -188,7 +188,7 @@ mod tests {
         let (close, closing) = watch::channel(false);
         let (heard_by_node, mut node_hears) = mpsc::unbounded_channel();
         let (heard_by_leader, mut leader_hears) = mpsc::unbounded_channel();
-        to_leader.send(NodeMessage::Finished).unwrap();
+        to_leader.send(NodeMessage::Finished { attempt: 0 }).unwrap();
         for code in 0..100 {
             to_node.send(ToNode::Message(LeaderMessage::Release { exit_code: code })).unwrap();
         }
@@ -201,7 +201,7 @@ mod tests {
             run(leader, leader_outbox, |m: NodeMessage| heard_by_leader.send(m).unwrap(), LONG, closing),
         );
         assert_eq!((node_end.as_str(), leader_end.as_str()), ("connection closed", "connection closed"));
-        assert_eq!(leader_hears.try_recv().unwrap(), NodeMessage::Finished);
+        assert_eq!(leader_hears.try_recv().unwrap(), NodeMessage::Finished { attempt: 0 });
         for code in 0..100 {
             let expected = ToNode::Message(LeaderMessage::Release { exit_code: code });
             assert_eq!(node_hears.try_recv().unwrap(), expected);

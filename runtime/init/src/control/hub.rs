@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -27,10 +28,19 @@ pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 pub(crate) struct Leadership {
     /// Resolves when the fence is gone, with the reason.
     pub(crate) lost: BoxFuture<String>,
-    /// Writes the failure record.
-    pub(crate) publish: Box<dyn Fn(Failure) -> BoxFuture<Result<(), String>> + Send>,
+    /// Writes a record.
+    pub(crate) publish: Arc<dyn Fn(Record) -> BoxFuture<Result<(), String>> + Send + Sync>,
     /// Gives the fence back.
     pub(crate) end: BoxFuture<()>,
+}
+
+/// What is left behind for those who ask later.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Record {
+    /// What decided the run.
+    Failure(Failure),
+    /// What the attempts before the last one failed of.
+    Attempts(Vec<Failure>),
 }
 
 /// The connections of the nodes that have joined, each served by a task.
@@ -86,6 +96,8 @@ struct HubTask {
     commands: mpsc::UnboundedReceiver<HubCommand>,
     leadership: Leadership,
     publishing: JoinSet<()>,
+    /// To the task that writes the list of attempts, once there is one.
+    attempts: Option<watch::Sender<Vec<Failure>>>,
     closing: Closing,
 }
 
@@ -109,6 +121,7 @@ pub(crate) fn start(
         commands: command_receiver,
         leadership,
         publishing: JoinSet::new(),
+        attempts: None,
         closing,
     };
     tasks.spawn(task.run());
@@ -238,6 +251,7 @@ impl HubTask {
         }
         debug!("hub is closing");
         self.peers.close().await;
+        drop(self.attempts);
         while self.publishing.join_next().await.is_some() {}
         self.leadership.end.await;
     }
@@ -253,7 +267,7 @@ impl HubTask {
                 self.peers.send(node_rank, ToNode::Message(message));
             }
             HubCommand::PublishFailure(failure) => {
-                let publish = (self.leadership.publish)(failure);
+                let publish = (self.leadership.publish)(Record::Failure(failure));
                 let events = self.events.clone();
                 self.publishing.spawn(async move {
                     match timeout(PUBLISH_TIMEOUT, publish).await {
@@ -265,6 +279,15 @@ impl HubTask {
                     }
                     let _ = events.send(HubEvent::FailurePublished);
                 });
+            }
+            HubCommand::PublishAttempts(failures) => {
+                if let Some(attempts) = &self.attempts {
+                    attempts.send_replace(failures);
+                } else {
+                    let (sender, receiver) = watch::channel(failures);
+                    self.publishing.spawn(write_attempts(receiver, Arc::clone(&self.leadership.publish)));
+                    self.attempts = Some(sender);
+                }
             }
         }
     }
@@ -278,5 +301,20 @@ impl HubTask {
 
     fn report(&self, event: HubEvent) {
         let _ = self.events.send(event);
+    }
+}
+
+/// Writes the newest list again and again until no more can come. One after the other: two writes at a time could
+/// arrive in the wrong order.
+async fn write_attempts(
+    mut lists: watch::Receiver<Vec<Failure>>,
+    publish: Arc<dyn Fn(Record) -> BoxFuture<Result<(), String>> + Send + Sync>,
+) {
+    lists.mark_changed();
+    while lists.changed().await.is_ok() {
+        let list = lists.borrow_and_update().clone();
+        if let Err(error) = publish(Record::Attempts(list)).await {
+            warn!("cannot write down the failed attempt: {error}");
+        }
     }
 }

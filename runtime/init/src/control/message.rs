@@ -13,11 +13,21 @@ use tractorun_contract::failure::Failure;
 pub enum NodeMessage {
     /// The node is alive. Sent by the link itself.
     Heartbeat,
-    /// Something on the node failed first; the node is already stopping its own tree.
+    /// Something on the node failed first, in the attempt that the failure names; the node is already stopping
+    /// its own workers.
     Failed(Failure),
-    /// All workers of the node exited with 0.
-    Finished,
-    /// Nobody of the node's tree is alive any more, after a `Stop` or a failure of its own.
+    /// All workers of the node exited with 0 in this attempt.
+    Finished {
+        /// Which.
+        attempt: u32,
+    },
+    /// Nobody that the workers of this attempt were or left behind is alive any more; the sidecars still run.
+    /// Said after a `StopAttempt`, or a failure of the node's own that a restart may answer.
+    WorkersGone {
+        /// Which.
+        attempt: u32,
+    },
+    /// Nobody of the node's tree is alive any more, after a `Stop` or a failure of its own that is final.
     Stopped,
 }
 
@@ -27,12 +37,39 @@ pub enum NodeMessage {
 pub enum LeaderMessage {
     /// The leader is alive. Sent by the hub itself.
     Heartbeat,
-    /// Stop the workers: this failure decided the run.
-    Stop(Failure),
+    /// Stop the workers of the attempt that this failure ended, and leave the sidecars alone: unless something
+    /// final happens meanwhile, `Begin` follows once all nodes have said `WorkersGone`.
+    StopAttempt(Failure),
+    /// Start the workers of this attempt.
+    Begin {
+        /// Its number, one more than that of the last one.
+        attempt: u32,
+    },
+    /// Stop everything: this failure decided the run.
+    Stop {
+        /// What the run failed of.
+        verdict: Failure,
+        /// How.
+        manner: StopManner,
+    },
     /// Leave now, with this code.
     Release {
         /// Code that every node exits with.
         exit_code: u8,
+    },
+}
+
+/// How the run is brought to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopManner {
+    /// SIGTERM, and the grace period.
+    Orderly,
+    /// The cluster takes a node away: the workers get the user's signal and may save what they have.
+    Preempted {
+        /// Until everybody still alive gets SIGKILL, in milliseconds from now. A span and not a moment, since the
+        /// clocks of two machines differ.
+        remaining_ms: u64,
     },
 }
 
@@ -99,6 +136,9 @@ pub enum HubCommand {
     },
     /// Write the failure record of the incarnation; answered by [`HubEvent::FailurePublished`].
     PublishFailure(Failure),
+    /// Write the list of the attempts that failed so far and were answered by a restart; not answered, since
+    /// nobody waits for it. A later list replaces an earlier one.
+    PublishAttempts(Vec<Failure>),
 }
 
 /// Whom a [`HubCommand::Send`] goes to.

@@ -18,5 +18,7 @@ pub mod message;
 pub(crate) mod pulses;
 pub(crate) mod wire;
 
-pub use message::{Hub, HubCommand, HubEvent, LeaderMessage, Link, LinkEvent, NodeMessage, Recipients};
+pub use message::{
+    Hub, HubCommand, HubEvent, LeaderMessage, Link, LinkEvent, NodeMessage, Recipients, StopManner,
+};
 pub use pulses::Pulses;

@@ -118,6 +118,8 @@ fn check(spec: JobSpec, environment: &Environment, sandbox: &Path) -> Result<Con
         line_prefix,
         timeouts: Timeouts { rendezvous_ms, heartbeat_ms, grace_period_ms },
         logs: Logs { .. },
+        restarts: _,
+        preemption: _,
     } = spec;
     let mut problems = Problems::default();
 

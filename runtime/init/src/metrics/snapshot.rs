@@ -194,7 +194,7 @@ impl Snapshot {
                 }
             }
             Event::ChildExited { pid, reason, .. } => self.on_exit(*pid, *reason),
-            Event::Told(LeaderMessage::Stop(verdict)) => self.verdict = Some(verdict.clone()),
+            Event::Told(LeaderMessage::Stop { verdict, .. }) => self.verdict = Some(verdict.clone()),
             _ => {}
         }
     }

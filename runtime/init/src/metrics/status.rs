@@ -88,6 +88,7 @@ fn show_verdict(failure: &Failure) -> Value {
         Cause::SidecarNotStarted { .. } => ("sidecar_not_started", None),
         Cause::NodeLost { .. } => ("node_lost", None),
         Cause::Stopped { signal } => ("stopped", Some(signal)),
+        Cause::Preempted { signal } => ("preempted", Some(signal)),
         Cause::StartUpFailed { .. } => ("start_up_failed", None),
     };
     json!({

@@ -11,7 +11,7 @@ use tractorun_sys::{Pid, Signal};
 
 use super::exporter::Exporter;
 use super::*;
-use crate::control::LeaderMessage;
+use crate::control::{LeaderMessage, StopManner};
 use crate::rendezvous::MetricsTarget;
 use crate::supervisor::{Announcement, Identity, Member};
 
@@ -32,6 +32,7 @@ fn failure(cause: Cause) -> Failure {
         exit_code: 7,
         elapsed_seconds: 1.5,
         stderr_tail: vec![SECRET.into()],
+        not_restarted: None,
     }
 }
 
@@ -188,7 +189,7 @@ async fn the_status_says_who_runs_and_why_it_ended_but_quotes_nobody() {
     let own = failure(Cause::WorkerNotStarted { reason: SECRET.into() });
     monitor.note_action(&Action::Announce(Announcement::Stopping(own)));
     let verdict = failure(Cause::WorkerKilled { signal: "SIGKILL".into() });
-    monitor.note_event(&Event::Told(LeaderMessage::Stop(verdict)));
+    monitor.note_event(&Event::Told(LeaderMessage::Stop { verdict, manner: StopManner::Orderly }));
     monitor.pulses().heard(1);
     let status = status::status(&monitor.sources);
     assert_eq!(status["phase"], "running");

@@ -5,10 +5,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tractorun_contract::failure::Failure;
 use tractorun_contract::topology::Topology;
 
-use crate::control::hub::BoxFuture;
+use crate::control::hub::{BoxFuture, Record};
 use crate::control::wire::JoinKey;
 
 /// What every node may do.
@@ -41,12 +40,8 @@ pub(crate) trait Desk: Send + Sync + 'static {
         topology: &Topology,
     ) -> impl Future<Output = Result<(), BoardError>> + Send;
 
-    /// Writes who failed first.
-    fn publish_failure(
-        self: Arc<Self>,
-        incarnation: u32,
-        failure: Failure,
-    ) -> BoxFuture<Result<(), BoardError>>;
+    /// Writes what failed.
+    fn publish(self: Arc<Self>, incarnation: u32, record: Record) -> BoxFuture<Result<(), BoardError>>;
 
     /// Resolves when the leadership is lost, with the reason.
     fn lost(&self) -> BoxFuture<String>;

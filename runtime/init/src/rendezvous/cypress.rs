@@ -12,7 +12,7 @@ use serde::Serialize;
 use tokio::time::sleep;
 use tracing::{debug, info};
 use tractorun_contract::cypress::{self, INCARNATION_ID, incarnation as attribute};
-use tractorun_contract::failure::{FAILURE_ATTRIBUTE, Failure};
+use tractorun_contract::failure::{ATTEMPTS_ATTRIBUTE, FAILURE_ATTRIBUTE};
 use tractorun_contract::topology::Topology;
 use tractorun_yt::error::TransportKind;
 use tractorun_yt::value::{self, ValueExt};
@@ -23,7 +23,7 @@ use tractorun_yt::{
 
 use super::address::endpoint;
 use super::board::{BoardError, ControlEndpoint, Desk, Notice, NoticeBoard};
-use crate::control::hub::BoxFuture;
+use crate::control::hub::{BoxFuture, Record};
 use crate::control::wire::JoinKey;
 
 /// A leader cut off from the cluster for longer than this loses the run; a leader that was killed keeps its
@@ -220,15 +220,14 @@ impl Desk for CypressDesk {
         Ok(())
     }
 
-    fn publish_failure(
-        self: Arc<Self>,
-        incarnation: u32,
-        failure: Failure,
-    ) -> BoxFuture<Result<(), BoardError>> {
+    fn publish(self: Arc<Self>, incarnation: u32, record: Record) -> BoxFuture<Result<(), BoardError>> {
         Box::pin(async move {
             let node = cypress::incarnation(&self.yt_path, incarnation);
-            let record = yson(&failure)?;
-            Ok(self.fenced.set(&format!("{node}/@{FAILURE_ATTRIBUTE}"), &record).await?)
+            let (attribute, value) = match &record {
+                Record::Failure(failure) => (FAILURE_ATTRIBUTE, yson(failure)?),
+                Record::Attempts(failures) => (ATTEMPTS_ATTRIBUTE, yson(failures)?),
+            };
+            Ok(self.fenced.set(&format!("{node}/@{attribute}"), &value).await?)
         })
     }
 

@@ -16,7 +16,7 @@ use super::board::{ControlEndpoint, Desk, Notice, NoticeBoard};
 use super::gathering::{Gathering, Joined, LeaderName, Member};
 use super::{Closer, Membership, MetricsTarget, RendezvousError, Settings};
 use crate::control::acceptor::{Acceptor, Arrival, Interfaces, refuse};
-use crate::control::hub::{self, BoxFuture, Leadership, PUBLISH_TIMEOUT, PeerEvent, Peers};
+use crate::control::hub::{self, BoxFuture, Leadership, PUBLISH_TIMEOUT, PeerEvent, Peers, Record};
 use crate::control::wire::{Retry, ToNode};
 
 /// How often the leader says whom it waits for.
@@ -194,13 +194,13 @@ impl<D: Desk> Lead<'_, D> {
         let Self { settings: _, incarnation, acceptor, peers, lost, desk } = self;
         peers.send_all(&ToNode::Topology(topology.clone()));
         let publisher = Arc::clone(&desk);
-        let publish = move |failure| -> BoxFuture<Result<(), String>> {
-            let written = Arc::clone(&publisher).publish_failure(incarnation, failure);
+        let publish = move |record| -> BoxFuture<Result<(), String>> {
+            let written = Arc::clone(&publisher).publish(incarnation, record);
             Box::pin(async move { written.await.map_err(|error| error.to_string()) })
         };
         // Made now, run when the hub closes.
         let end: BoxFuture<()> = Box::pin(async move { desk.end().await });
-        let leadership = Leadership { lost, publish: Box::new(publish), end };
+        let leadership = Leadership { lost, publish: Arc::new(publish), end };
         let (close, closing) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let (hub, link) = hub::start(peers, acceptor, leadership, closing, &mut tasks);
@@ -222,11 +222,13 @@ impl<D: Desk> Lead<'_, D> {
             exit_code: error.exit().code(),
             elapsed_seconds: 0.0,
             stderr_tail: Vec::new(),
+            not_restarted: None,
         };
         let publish = async {
             // Without the notice there is no place for it, without the leadership no right to write it.
             if let RendezvousError::TimedOut { .. } = error
-                && let Err(error) = Arc::clone(&self.desk).publish_failure(self.incarnation, failure).await
+                && let Err(error) =
+                    Arc::clone(&self.desk).publish(self.incarnation, Record::Failure(failure)).await
             {
                 warn!("cannot write the failure record: {error}");
             }

@@ -15,10 +15,10 @@ use tractorun_contract::topology::Topology;
 use super::board::{BoardError, ControlEndpoint, Desk, Notice, NoticeBoard};
 use super::{Closer, Membership, RendezvousError, Settings, join};
 use crate::control::Pulses;
-use crate::control::hub::BoxFuture;
+use crate::control::hub::{BoxFuture, Record};
 use crate::control::wire::{Join, JoinKey, MAX_FRAME_BYTES, PROTOCOL, ReachedBy, Retry, ToNode};
 use crate::control::wire::{read_frame, write_frame};
-use crate::control::{HubCommand, HubEvent, LeaderMessage, LinkEvent, NodeMessage, Recipients};
+use crate::control::{HubCommand, HubEvent, LeaderMessage, LinkEvent, NodeMessage, Recipients, StopManner};
 
 const LONG: Duration = Duration::from_mins(1);
 const OPERATION: &str = "1-2-3-4";
@@ -39,6 +39,7 @@ struct State {
     notices: BTreeMap<u32, Notice>,
     topologies: Vec<(u32, Topology)>,
     failures: Vec<(u32, Failure)>,
+    attempts: Vec<(u32, Vec<Failure>)>,
     requests: usize,
     ended: usize,
     failures_hang: bool,
@@ -102,13 +103,12 @@ impl Desk for MemoryDesk {
         Ok(())
     }
 
-    fn publish_failure(
-        self: Arc<Self>,
-        incarnation: u32,
-        failure: Failure,
-    ) -> BoxFuture<Result<(), BoardError>> {
+    fn publish(self: Arc<Self>, incarnation: u32, record: Record) -> BoxFuture<Result<(), BoardError>> {
         let hang = self.0.with(|state| {
-            state.failures.push((incarnation, failure));
+            match record {
+                Record::Failure(failure) => state.failures.push((incarnation, failure)),
+                Record::Attempts(failures) => state.attempts.push((incarnation, failures)),
+            }
             state.failures_hang
         });
         if hang { Box::pin(std::future::pending()) } else { Box::pin(std::future::ready(Ok(()))) }
@@ -204,6 +204,7 @@ fn failure() -> Failure {
         exit_code: 7,
         elapsed_seconds: 1.0,
         stderr_tail: vec![],
+        not_restarted: None,
     }
 }
 
@@ -225,13 +226,15 @@ async fn three_nodes_meet_talk_and_leave() {
     // Every node reaches the hub, node 0 by the same kind of link.
     let mut hub = nodes[0].hub.take().unwrap();
     for (rank, node) in (0..).zip(&nodes) {
-        node.link.outbox.send(NodeMessage::Finished).unwrap();
-        let expected = HubEvent::Message { node_rank: rank, message: NodeMessage::Finished };
+        node.link.outbox.send(NodeMessage::Finished { attempt: 0 }).unwrap();
+        let expected = HubEvent::Message { node_rank: rank, message: NodeMessage::Finished { attempt: 0 } };
         assert_eq!(hub.events.recv().await.unwrap(), expected);
     }
     // One order for one, one for all.
-    let stop = LeaderMessage::Stop(failure());
+    let stop = LeaderMessage::Stop { verdict: failure(), manner: StopManner::Orderly };
     hub.commands.send(HubCommand::Send { to: Recipients::One(2), message: stop.clone() }).unwrap();
+    hub.commands.send(HubCommand::PublishAttempts(vec![failure()])).unwrap();
+    hub.commands.send(HubCommand::PublishAttempts(vec![failure(), failure()])).unwrap();
     hub.commands.send(HubCommand::PublishFailure(failure())).unwrap();
     assert_eq!(hub.events.recv().await.unwrap(), HubEvent::FailurePublished);
     board.with(|state| assert_eq!(state.failures, [(0, failure())]));
@@ -255,7 +258,10 @@ async fn three_nodes_meet_talk_and_leave() {
     }
     let (_hub, mut link) = closing.await.unwrap();
     assert_eq!(link.inbox.recv().await.unwrap(), LinkEvent::Message(release));
-    board.with(|state| assert_eq!(state.ended, 1));
+    board.with(|state| {
+        assert_eq!(state.ended, 1);
+        assert_eq!(state.attempts.last(), Some(&(0, vec![failure(), failure()])));
+    });
 }
 
 #[tokio::test]
@@ -279,7 +285,7 @@ async fn a_wrong_key_a_wrong_incarnation_and_a_late_join_are_refused() {
     assert_eq!(refusal(|join| join.key = JoinKey::new("guess")).await, "wrong join key");
     assert_eq!(refusal(|join| join.incarnation = 5).await, "this is not incarnation 5");
     assert_eq!(refusal(|join| join.node_rank = 2).await, "node rank 2: expected one from 1 to 1");
-    assert_eq!(refusal(|join| join.protocol = 9).await, "protocol 9, expected 2");
+    assert_eq!(refusal(|join| join.protocol = 9).await, "protocol 9, expected 3");
 
     let _follower = start(&board, settings(2, 1)).await.unwrap().unwrap();
     let _leader = leader.await.unwrap().unwrap();

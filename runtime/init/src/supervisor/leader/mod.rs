@@ -18,7 +18,7 @@ use tractorun_contract::exit::InitExit;
 use tractorun_contract::failure::{Cause, Failure};
 
 use super::Identity;
-use crate::control::{HubCommand, LeaderMessage, NodeMessage, Recipients};
+use crate::control::{HubCommand, LeaderMessage, NodeMessage, Recipients, StopManner};
 
 #[cfg(test)]
 mod tests;
@@ -98,8 +98,10 @@ impl Leader {
     /// Takes what happened and pushes what is to be done.
     pub fn step(&mut self, now: Duration, event: LeaderEvent, actions: &mut Vec<LeaderAction>) {
         match event {
-            LeaderEvent::Told { message: NodeMessage::Heartbeat, .. } => {}
-            LeaderEvent::Told { node_rank, message: NodeMessage::Finished } => {
+            LeaderEvent::Told {
+                message: NodeMessage::Heartbeat | NodeMessage::WorkersGone { .. }, ..
+            } => {}
+            LeaderEvent::Told { node_rank, message: NodeMessage::Finished { .. } } => {
                 if let State::Running { finished } = &mut self.state {
                     finished.insert(node_rank);
                     if finished.len() == self.nodes.len() {
@@ -147,7 +149,7 @@ impl Leader {
             return;
         }
         self.state = State::Stopping { exit_code: verdict.exit_code, record: Record::Writing, stopped: gone };
-        let message = LeaderMessage::Stop(verdict.clone());
+        let message = LeaderMessage::Stop { verdict: verdict.clone(), manner: StopManner::Orderly };
         actions.push(LeaderAction::Command(HubCommand::Send { to: Recipients::All, message }));
         actions.push(LeaderAction::Command(HubCommand::PublishFailure(verdict)));
         actions.push(LeaderAction::StartTimer { after: self.grace_period + STOP_MARGIN });

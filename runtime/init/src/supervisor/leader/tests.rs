@@ -53,7 +53,7 @@ fn release(exit_code: u8) -> Vec<LeaderAction> {
 
 fn decided(verdict: &Failure) -> Vec<LeaderAction> {
     vec![
-        to_all(LeaderMessage::Stop(verdict.clone())),
+        to_all(LeaderMessage::Stop { verdict: verdict.clone(), manner: StopManner::Orderly }),
         LeaderAction::Command(HubCommand::PublishFailure(verdict.clone())),
         LeaderAction::StartTimer { after: GRACE + STOP_MARGIN },
     ]
@@ -62,10 +62,10 @@ fn decided(verdict: &Failure) -> Vec<LeaderAction> {
 #[test]
 fn all_finished_is_released_with_0() {
     let mut leader = Harness::new(2);
-    assert_eq!(leader.step(told(1, NodeMessage::Finished)), []);
+    assert_eq!(leader.step(told(1, NodeMessage::Finished { attempt: 0 })), []);
     // Saying it twice does not count twice.
-    assert_eq!(leader.step(told(1, NodeMessage::Finished)), []);
-    assert_eq!(leader.step(told(0, NodeMessage::Finished)), release(0));
+    assert_eq!(leader.step(told(1, NodeMessage::Finished { attempt: 0 })), []);
+    assert_eq!(leader.step(told(0, NodeMessage::Finished { attempt: 0 })), release(0));
     // Too late to matter.
     assert_eq!(leader.step(lost(1)), []);
     assert_eq!(leader.step(failed(0, 7)), []);
@@ -115,15 +115,15 @@ fn a_node_lost_while_stopping_counts_as_stopped() {
 #[test]
 fn a_node_that_finished_and_is_lost_before_all_did_is_a_failure() {
     let mut leader = Harness::new(2);
-    leader.step(told(1, NodeMessage::Finished));
+    leader.step(told(1, NodeMessage::Finished { attempt: 0 }));
     assert_eq!(leader.step(lost(1)).len(), 3);
-    assert_eq!(leader.step(told(0, NodeMessage::Finished)), []);
+    assert_eq!(leader.step(told(0, NodeMessage::Finished { attempt: 0 })), []);
 }
 
 #[test]
 fn a_finished_node_must_still_say_that_it_is_stopped() {
     let mut leader = Harness::new(2);
-    leader.step(told(1, NodeMessage::Finished));
+    leader.step(told(1, NodeMessage::Finished { attempt: 0 }));
     leader.step(failed(0, 7));
     leader.step(LeaderEvent::FailurePublished);
     assert_eq!(leader.step(told(0, NodeMessage::Stopped)), []);

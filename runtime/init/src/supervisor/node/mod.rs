@@ -159,8 +159,11 @@ impl Node {
             Event::LifelineEnded => self.stop(now, Signal::TERM, Urgency::Orderly, actions),
             Event::GuardLost => self.on_guard_lost(now, actions),
             Event::TimerFired(timer) => self.on_timer(timer, actions),
-            Event::Told(LeaderMessage::Heartbeat) => {}
-            Event::Told(LeaderMessage::Stop(verdict)) => self.on_verdict(verdict, actions),
+            // The leader does not ask for restarts yet.
+            Event::Told(
+                LeaderMessage::Heartbeat | LeaderMessage::StopAttempt(_) | LeaderMessage::Begin { .. },
+            ) => {}
+            Event::Told(LeaderMessage::Stop { verdict, manner: _ }) => self.on_verdict(verdict, actions),
             Event::Told(LeaderMessage::Release { exit_code }) => self.on_release(exit_code, actions),
             Event::LinkLost { reason } => self.on_link_lost(now, reason, actions),
         }
@@ -230,7 +233,7 @@ impl Node {
         }
         match reason {
             ExitReason::Code(0) if self.workers.iter().all(|worker| *worker == Worker::Ended) => {
-                actions.push(Action::Tell(NodeMessage::Finished));
+                actions.push(Action::Tell(NodeMessage::Finished { attempt: 0 }));
                 // What the workers left behind is of no use to anybody.
                 self.begin_stopping(Outcome::Succeeded, actions);
             }
@@ -482,6 +485,7 @@ impl Identity {
             exit_code,
             elapsed_seconds: elapsed.as_secs_f64(),
             stderr_tail: Vec::new(),
+            not_restarted: None,
         }
     }
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::control::StopManner;
 
 /// Something the world does by itself.
 #[derive(Debug, Clone, Copy)]
@@ -263,7 +264,7 @@ impl World {
             Happening::Stop(code) => {
                 let cause = Cause::WorkerExited { code };
                 let verdict = identity(0).failure(cause, code, Duration::ZERO);
-                self.feed(Event::Told(LeaderMessage::Stop(verdict)));
+                self.feed(Event::Told(LeaderMessage::Stop { verdict, manner: StopManner::Orderly }));
             }
             Happening::Release(code) => {
                 self.released_with_0 |= code == 0;
@@ -364,7 +365,7 @@ proptest! {
             world.happen(Happening::Timer);
         }
         if !fails_job {
-            prop_assert_eq!(&world.told, &[NodeMessage::Finished]);
+            prop_assert_eq!(&world.told, &[NodeMessage::Finished { attempt: 0 }]);
         }
         world.happen(Happening::Release(0));
         prop_assert!(world.conclusion.is_some());
@@ -382,11 +383,11 @@ proptest! {
             world.happen(happening);
         }
         let position = |wanted: fn(&NodeMessage) -> bool| world.told.iter().position(wanted);
-        let finished = world.told.iter().filter(|message| **message == NodeMessage::Finished).count();
+        let finished = world.told.iter().filter(|message| **message == NodeMessage::Finished { attempt: 0 }).count();
         let failed = world.told.iter().filter(|message| matches!(message, NodeMessage::Failed(_))).count();
         prop_assert!(finished <= 1 && failed <= 1, "{:?}", world.told);
         if let (Some(finished), Some(other)) =
-            (position(|m| *m == NodeMessage::Finished), position(|m| *m != NodeMessage::Finished)) {
+            (position(|m| *m == NodeMessage::Finished { attempt: 0 }), position(|m| *m != NodeMessage::Finished { attempt: 0 })) {
             prop_assert!(finished < other, "{:?}", world.told);
         }
         if let (Some(failed), Some(stopped)) =

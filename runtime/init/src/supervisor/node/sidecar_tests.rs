@@ -211,7 +211,7 @@ fn one_that_cannot_be_started_is_tried_again() {
 fn they_do_not_keep_a_node_from_ending_and_stop_in_reverse() {
     let policies = [RestartPolicy::Always, RestartPolicy::Never, RestartPolicy::Fail];
     let mut harness = Harness::started(&policies);
-    let mut expected = vec![Action::Tell(NodeMessage::Finished)];
+    let mut expected = vec![Action::Tell(NodeMessage::Finished { attempt: 0 })];
     expected.extend(stopping_but(&[200, 201, 202], &[look_for_others(&[200, 201, 202])]));
     assert_eq!(harness.exited(100, CODE_0), expected);
     // An orphan of a worker keeps them.

@@ -2,6 +2,7 @@
 
 use super::teardown::{KILL_AGAIN, KILL_LIMIT};
 use super::*;
+use crate::control::StopManner;
 
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -121,7 +122,7 @@ const SIGTERM: Event = Event::SignalReceived(Signal::TERM);
 const RELEASE_9: Event = Event::Told(LeaderMessage::Release { exit_code: 9 });
 
 fn stop() -> Event {
-    Event::Told(LeaderMessage::Stop(verdict()))
+    Event::Told(LeaderMessage::Stop { verdict: verdict(), manner: StopManner::Orderly })
 }
 
 fn lost() -> Event {
@@ -151,7 +152,7 @@ fn workers_start_one_after_the_other_and_are_announced() {
 fn success_is_finished_then_swept_then_released() {
     let mut harness = Harness::job().started();
     assert_eq!(harness.step(exited(101, 0)), []);
-    let mut expected = vec![Action::Tell(NodeMessage::Finished)];
+    let mut expected = vec![Action::Tell(NodeMessage::Finished { attempt: 0 })];
     expected.extend(stop_actions());
     assert_eq!(harness.step(exited(100, 0)), expected);
     assert_eq!(harness.step(Event::TreeEmpty), []);
