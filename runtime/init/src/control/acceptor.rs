@@ -213,6 +213,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
+    use crate::control::progress::Progress;
     use crate::control::wire::{PROTOCOL, ReachedBy};
 
     async fn listening() -> (Acceptor, SocketAddr) {
@@ -239,6 +240,7 @@ mod tests {
             ports: vec![1],
             metrics_port: None,
             reached_by: ReachedBy::Address(address.ip()),
+            progress: Progress::Ready,
         };
         let mut strangers = Vec::new();
         for number in 0..20 {

@@ -5,19 +5,38 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::wire::{FrameError, Heartbeat, MAX_FRAME_BYTES, read_frame, write_frame};
+use super::wire::{Frame, FrameError, Heartbeat, MAX_FRAME_BYTES, Outgoing, read_frame, send_frame};
 
 /// A connection whose peer has closed is not kept longer than this.
 const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Parts of a heartbeat timeout. A heartbeat is sent every third of one.
-const SLICES: u32 = 6;
+/// Parts of a heartbeat timeout. A heartbeat is sent every third of one, so that a slice is never over while the
+/// peer is well: a timer that fires for nothing would wake up an idle process.
+const SLICES: u32 = 2;
+
+/// Where a connection takes what it is to send.
+pub(crate) trait Outbox<Out> {
+    /// The next message; none once there will be none. Cancellation safe.
+    fn next(&mut self) -> impl Future<Output = Option<Out>> + Send;
+
+    /// The next one that is there already.
+    fn next_if_any(&mut self) -> Option<Out>;
+}
+
+impl<Out: Send> Outbox<Out> for mpsc::UnboundedReceiver<Out> {
+    async fn next(&mut self) -> Option<Out> {
+        self.recv().await
+    }
+
+    fn next_if_any(&mut self) -> Option<Out> {
+        self.try_recv().ok()
+    }
+}
 
 /// Tells tasks to deliver what they have and to close.
 pub(crate) type Closing = watch::Receiver<bool>;
@@ -36,7 +55,7 @@ pub(crate) async fn closing(signal: &mut Closing) {
 /// still told what is in `outbox`, since it reads until our end.
 pub(crate) async fn run<In, Out>(
     stream: impl AsyncRead + AsyncWrite,
-    outbox: mpsc::UnboundedReceiver<Out>,
+    outbox: impl Outbox<Out>,
     mut deliver: impl FnMut(In),
     mut heard: impl FnMut(),
     heartbeat: Duration,
@@ -44,7 +63,7 @@ pub(crate) async fn run<In, Out>(
 ) -> String
 where
     In: DeserializeOwned + Heartbeat,
-    Out: Serialize + Heartbeat,
+    Out: Outgoing,
 {
     let (mut reader, mut writer) = tokio::io::split(stream);
     let (peer_closed, hear_peer_close) = oneshot::channel();
@@ -109,9 +128,9 @@ async fn unless_silent<T>(limit: Duration, act: impl Future<Output = T>) -> Opti
     None
 }
 
-async fn write_all<Out: Serialize + Heartbeat>(
+async fn write_all<Out: Outgoing>(
     writer: &mut (impl AsyncWrite + Unpin),
-    mut outbox: mpsc::UnboundedReceiver<Out>,
+    mut outbox: impl Outbox<Out>,
     heartbeat: Duration,
     closes: impl Future<Output = ()>,
 ) -> Result<(), String> {
@@ -121,28 +140,29 @@ async fn write_all<Out: Serialize + Heartbeat>(
     loop {
         tokio::select! {
             biased;
-            message = outbox.recv() => match message {
-                Some(message) => send(writer, &message, heartbeat).await?,
+            message = outbox.next() => match message {
+                Some(message) => send(writer, message.frame(), heartbeat).await?,
                 None => break,
             },
             () = &mut closes => {
-                while let Ok(message) = outbox.try_recv() {
-                    send(writer, &message, heartbeat).await?;
+                while let Some(message) = outbox.next_if_any() {
+                    send(writer, message.frame(), heartbeat).await?;
                 }
                 break;
             }
-            _ = ticks.tick() => send(writer, &Out::HEARTBEAT, heartbeat).await?,
+            _ = ticks.tick() => send(writer, Out::heartbeat(), heartbeat).await?,
         }
     }
     writer.shutdown().await.map_err(|error| format!("cannot send: {error}"))
 }
 
-async fn send<T: Serialize>(
+async fn send(
     writer: &mut (impl AsyncWrite + Unpin),
-    message: &T,
+    frame: Result<Frame, FrameError>,
     limit: Duration,
 ) -> Result<(), String> {
-    match unless_silent(limit, write_frame(writer, message)).await {
+    let sent = async { send_frame(writer, &frame?).await };
+    match unless_silent(limit, sent).await {
         Some(Ok(())) => Ok(()),
         Some(Err(FrameError::Io(error))) => Err(format!("cannot send: {error}")),
         Some(Err(error)) => Err(error.to_string()),
@@ -157,10 +177,10 @@ mod tests {
 
     use super::*;
     use crate::control::message::{LeaderMessage, NodeMessage};
-    use crate::control::wire::ToNode;
+    use crate::control::wire::{ToLeader, ToNode};
 
     /// One whose heartbeats interest nobody.
-    async fn run<In: DeserializeOwned + Heartbeat, Out: Serialize + Heartbeat>(
+    async fn run<In: DeserializeOwned + Heartbeat, Out: Outgoing + Send>(
         stream: impl AsyncRead + AsyncWrite,
         outbox: mpsc::UnboundedReceiver<Out>,
         deliver: impl FnMut(In),
@@ -188,7 +208,7 @@ mod tests {
         let (close, closing) = watch::channel(false);
         let (heard_by_node, mut node_hears) = mpsc::unbounded_channel();
         let (heard_by_leader, mut leader_hears) = mpsc::unbounded_channel();
-        to_leader.send(NodeMessage::Finished { attempt: 0 }).unwrap();
+        to_leader.send(ToLeader::Message(NodeMessage::Finished { attempt: 0 })).unwrap();
         for code in 0..100 {
             to_node.send(ToNode::Message(LeaderMessage::Release { exit_code: code })).unwrap();
         }
@@ -198,10 +218,10 @@ mod tests {
         let (_keep, never) = watch::channel(false);
         let (node_end, leader_end) = tokio::join!(
             run(node, node_outbox, |m: ToNode| heard_by_node.send(m).unwrap(), LONG, never),
-            run(leader, leader_outbox, |m: NodeMessage| heard_by_leader.send(m).unwrap(), LONG, closing),
+            run(leader, leader_outbox, |m: ToLeader| heard_by_leader.send(m).unwrap(), LONG, closing),
         );
         assert_eq!((node_end.as_str(), leader_end.as_str()), ("connection closed", "connection closed"));
-        assert_eq!(leader_hears.try_recv().unwrap(), NodeMessage::Finished { attempt: 0 });
+        assert_eq!(leader_hears.try_recv().unwrap(), ToLeader::Message(NodeMessage::Finished { attempt: 0 }));
         for code in 0..100 {
             let expected = ToNode::Message(LeaderMessage::Release { exit_code: code });
             assert_eq!(node_hears.try_recv().unwrap(), expected);
@@ -211,7 +231,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn silence_is_noticed() {
         let (node, _leader) = duplex(1 << 16);
-        let (_outbox, node_outbox) = mpsc::unbounded_channel::<NodeMessage>();
+        let (_outbox, node_outbox) = mpsc::unbounded_channel::<ToLeader>();
         let (_close, closing) = watch::channel(false);
         let end = run(node, node_outbox, |_: ToNode| (), Duration::from_secs(30), closing).await;
         assert_eq!(end, "no heartbeat for 30 s");
@@ -221,11 +241,11 @@ mod tests {
     async fn a_pause_of_everybody_is_nobodys_silence() {
         let (node, leader) = duplex(1 << 16);
         let heartbeat = Duration::from_secs(30);
-        let (_keep_node, node_outbox) = mpsc::unbounded_channel::<NodeMessage>();
+        let (_keep_node, node_outbox) = mpsc::unbounded_channel::<ToLeader>();
         let (keep_leader, leader_outbox) = mpsc::unbounded_channel::<ToNode>();
         let (_close, closing) = watch::channel(false);
         let node_run = run(node, node_outbox, |_: ToNode| (), heartbeat, closing.clone());
-        let leader_run = run(leader, leader_outbox, |_: NodeMessage| (), heartbeat, closing);
+        let leader_run = run(leader, leader_outbox, |_: ToLeader| (), heartbeat, closing);
         tokio::pin!(node_run, leader_run);
         for _ in 0..5 {
             tokio::select! {
@@ -244,10 +264,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_does_not_read_is_noticed_even_if_it_speaks() {
         let (node, leader) = duplex(64);
-        let (outbox, node_outbox) = mpsc::unbounded_channel::<NodeMessage>();
+        let (outbox, node_outbox) = mpsc::unbounded_channel::<ToLeader>();
         let (_close, closing) = watch::channel(false);
         for _ in 0..100 {
-            outbox.send(NodeMessage::Stopped).unwrap();
+            outbox.send(ToLeader::Message(NodeMessage::Stopped)).unwrap();
         }
         drop(leader);
         let end = run(node, node_outbox, |_: ToNode| (), LONG, closing).await;
@@ -258,11 +278,11 @@ mod tests {
     async fn heartbeats_keep_a_silent_connection() {
         let (node, leader) = duplex(1 << 16);
         let heartbeat = Duration::from_secs(30);
-        let (_keep_node, node_outbox) = mpsc::unbounded_channel::<NodeMessage>();
+        let (_keep_node, node_outbox) = mpsc::unbounded_channel::<ToLeader>();
         let (keep_leader, leader_outbox) = mpsc::unbounded_channel::<ToNode>();
         let (_close, closing) = watch::channel(false);
         let node_run = run(node, node_outbox, |_: ToNode| (), heartbeat, closing.clone());
-        let leader_run = run(leader, leader_outbox, |_: NodeMessage| (), heartbeat, closing);
+        let leader_run = run(leader, leader_outbox, |_: ToLeader| (), heartbeat, closing);
         tokio::pin!(node_run, leader_run);
         // The clock is a paused one: a day passes at once.
         tokio::select! {
@@ -283,7 +303,7 @@ mod tests {
     #[tokio::test]
     async fn a_reset_is_noticed() {
         let (node, leader) = pair().await;
-        let (_outbox, node_outbox) = mpsc::unbounded_channel::<NodeMessage>();
+        let (_outbox, node_outbox) = mpsc::unbounded_channel::<ToLeader>();
         let (_close, closing) = watch::channel(false);
         // Closing without lingering resets.
         leader.set_zero_linger().unwrap();

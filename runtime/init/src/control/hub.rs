@@ -15,8 +15,9 @@ use tractorun_contract::failure::Failure;
 use super::acceptor::{Acceptor, refuse};
 use super::connection::{self, Closing, closing};
 use super::message::{Hub, HubCommand, HubEvent, LeaderMessage, Link, LinkEvent, NodeMessage, Recipients};
+use super::progress::Progress;
 use super::pulses::Pulses;
-use super::wire::{Heartbeat, Retry, ToNode};
+use super::wire::{Frame, Outgoing, Retry, ToLeader, ToNode};
 
 /// The failure record is worth a short wait only: everybody waits with it.
 pub(crate) const PUBLISH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -62,7 +63,7 @@ pub(crate) struct Peers {
 struct Peer {
     /// Tells this connection from an earlier one of the same node.
     connection: u64,
-    outbox: mpsc::UnboundedSender<ToNode>,
+    outbox: mpsc::UnboundedSender<Frame>,
 }
 
 #[derive(Debug)]
@@ -75,6 +76,8 @@ struct Report {
 /// What a node's connection reports.
 #[derive(Debug, PartialEq)]
 pub(crate) enum PeerEvent {
+    /// The node is so far now.
+    Advanced(Progress),
     /// The node said something.
     Said(NodeMessage),
     /// The connection ended.
@@ -150,9 +153,8 @@ impl Peers {
         let connection = self.next_connection;
         self.next_connection += 1;
         let (outbox, outgoing) = mpsc::unbounded_channel();
-        // The receiver is alive: the task below owns it.
-        let _ = outbox.send(ToNode::Joined);
         self.by_rank.insert(node_rank, Peer { connection, outbox });
+        self.send(node_rank, &ToNode::Joined);
         let reporter = self.reporter.clone();
         let (heartbeat, closing) = (self.heartbeat, self.open.subscribe());
         let pulses = self.pulses.clone();
@@ -162,7 +164,12 @@ impl Peers {
                 // Nobody listens any more once the leader is leaving.
                 let _ = reporter.send(Report { node_rank, connection, event });
             };
-            let said = |message| report(PeerEvent::Said(message));
+            let said = |message| {
+                report(match message {
+                    ToLeader::Progress(progress) => PeerEvent::Advanced(progress),
+                    ToLeader::Message(message) => PeerEvent::Said(message),
+                });
+            };
             let reason =
                 connection::run(stream, outgoing, said, || pulses.heard(node_rank), heartbeat, closing).await;
             report(PeerEvent::Lost(reason));
@@ -170,17 +177,24 @@ impl Peers {
     }
 
     /// Tells one node something; one that is not there is not told.
-    pub(crate) fn send(&self, node_rank: u32, message: ToNode) {
-        if let Some(peer) = self.by_rank.get(&node_rank) {
-            // A connection that just ended has already reported it.
-            let _ = peer.outbox.send(message);
-        }
+    pub(crate) fn send(&self, node_rank: u32, message: &ToNode) {
+        Self::send_to(self.by_rank.get(&node_rank), message);
     }
 
-    /// Tells every node something.
+    /// Tells every node something. It is written down once, however many there are.
     pub(crate) fn send_all(&self, message: &ToNode) {
-        for peer in self.by_rank.values() {
-            let _ = peer.outbox.send(message.clone());
+        Self::send_to(self.by_rank.values(), message);
+    }
+
+    fn send_to<'a>(peers: impl IntoIterator<Item = &'a Peer>, message: &ToNode) {
+        match message.frame() {
+            Ok(frame) => {
+                for peer in peers {
+                    // A connection that just ended has already reported it.
+                    let _ = peer.outbox.send(frame.clone());
+                }
+            }
+            Err(error) => warn!("cannot tell the nodes: {error}"),
         }
     }
 
@@ -225,14 +239,16 @@ impl HubTask {
                     None => commanded = false,
                 },
                 message = self.own.outgoing.recv(), if own_node_speaks => match message {
-                    Some(message) if message.is_heartbeat() => {}
+                    Some(NodeMessage::Heartbeat) => {}
                     Some(message) => self.report(HubEvent::Message { node_rank: 0, message }),
                     None => own_node_speaks = false,
                 },
-                (node_rank, event) = self.peers.next() => self.report(match event {
-                    PeerEvent::Said(message) => HubEvent::Message { node_rank, message },
-                    PeerEvent::Lost(reason) => HubEvent::Lost { node_rank, reason },
-                }),
+                (node_rank, event) = self.peers.next() => match event {
+                    // All were ready before the hub was.
+                    PeerEvent::Advanced(_) => {}
+                    PeerEvent::Said(message) => self.report(HubEvent::Message { node_rank, message }),
+                    PeerEvent::Lost(reason) => self.report(HubEvent::Lost { node_rank, reason }),
+                },
                 reason = &mut self.leadership.lost, if leading => {
                     leading = false;
                     warn!("leadership is lost: {reason}");
@@ -264,7 +280,7 @@ impl HubTask {
             }
             HubCommand::Send { to: Recipients::One(0), message } => self.tell_own_node(message),
             HubCommand::Send { to: Recipients::One(node_rank), message } => {
-                self.peers.send(node_rank, ToNode::Message(message));
+                self.peers.send(node_rank, &ToNode::Message(message));
             }
             HubCommand::PublishFailure(failure) => {
                 let publish = (self.leadership.publish)(Record::Failure(failure));

@@ -3,16 +3,18 @@
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::debug;
+use tractorun_contract::failure::Failure;
 use tractorun_contract::topology::Topology;
 
-use super::connection::{self, Closing};
-use super::message::{Link, LinkEvent};
+use super::connection::{self, Closing, Outbox};
+use super::message::{Link, LinkEvent, NodeMessage};
+use super::progress::Progress;
 use super::pulses::Pulses;
-use super::wire::{FrameError, Join, MAX_FRAME_BYTES, Retry, ToNode, read_frame, write_frame};
+use super::wire::{FrameError, Join, MAX_FRAME_BYTES, Retry, ToLeader, ToNode, read_frame, write_frame};
 
 /// A leader that does not answer a join within this time is busy or no leader.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -36,6 +38,8 @@ pub(crate) enum JoinRefused {
 pub(crate) enum Greeting {
     /// All have joined.
     Topology(Topology),
+    /// The rendezvous failed because of this.
+    Failed(Failure),
     /// The rendezvous failed.
     Refused { reason: String, retry: Retry },
 }
@@ -48,12 +52,20 @@ pub(crate) struct Joined {
     pub(crate) greetings: mpsc::UnboundedReceiver<Greeting>,
 }
 
-/// Introduces the node to the leader and keeps the connection in a task.
+/// What a node sends: how far it is whenever that changes, and what it says.
+struct NodeOutbox {
+    /// None once it does not change any more.
+    progress: Option<watch::Receiver<Progress>>,
+    messages: mpsc::UnboundedReceiver<NodeMessage>,
+}
+
+/// Introduces the node to the leader and keeps the connection in a task. How far the node was when it wrote its
+/// [`Join`] is what `progress` has seen; what comes after is sent.
 pub(crate) async fn join(
     mut stream: TcpStream,
     join: &Join,
-    heartbeat: Duration,
-    pulses: Pulses,
+    progress: watch::Receiver<Progress>,
+    (heartbeat, pulses): (Duration, Pulses),
     closing: Closing,
     tasks: &mut JoinSet<()>,
 ) -> Result<Joined, JoinRefused> {
@@ -76,7 +88,8 @@ pub(crate) async fn join(
         }
     }
 
-    let (outbox, outgoing) = mpsc::unbounded_channel();
+    let (outbox, messages) = mpsc::unbounded_channel();
+    let outgoing = NodeOutbox { progress: Some(progress), messages };
     let (incoming, inbox) = mpsc::unbounded_channel();
     let (greet, greetings) = mpsc::unbounded_channel();
     pulses.heard(0);
@@ -85,6 +98,7 @@ pub(crate) async fn join(
         let deliver = |message| match message {
             ToNode::Message(message) => drop(incoming.send(LinkEvent::Message(message))),
             ToNode::Topology(topology) => drop(greet.send(Greeting::Topology(topology))),
+            ToNode::Failed(failure) => drop(greet.send(Greeting::Failed(failure))),
             ToNode::Refused { reason, retry } => drop(greet.send(Greeting::Refused { reason, retry })),
             ToNode::Joined => {}
         };
@@ -94,4 +108,29 @@ pub(crate) async fn join(
         let _ = incoming.send(LinkEvent::Lost { reason });
     });
     Ok(Joined { link: Link { outbox, inbox }, greetings })
+}
+
+// === impl NodeOutbox ===
+
+impl Outbox<ToLeader> for NodeOutbox {
+    async fn next(&mut self) -> Option<ToLeader> {
+        loop {
+            let Some(progress) = &mut self.progress else {
+                return self.messages.recv().await.map(ToLeader::Message);
+            };
+            tokio::select! {
+                // What it is ready for comes after that it is ready.
+                biased;
+                changed = progress.changed() => match changed {
+                    Ok(()) => return Some(ToLeader::Progress(progress.borrow_and_update().clone())),
+                    Err(_) => self.progress = None,
+                },
+                message = self.messages.recv() => return message.map(ToLeader::Message),
+            }
+        }
+    }
+
+    fn next_if_any(&mut self) -> Option<ToLeader> {
+        self.messages.try_recv().ok().map(ToLeader::Message)
+    }
 }

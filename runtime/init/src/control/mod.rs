@@ -15,6 +15,7 @@ pub(crate) mod connection;
 pub(crate) mod hub;
 pub(crate) mod link;
 pub mod message;
+pub(crate) mod progress;
 pub(crate) mod pulses;
 pub(crate) mod wire;
 

@@ -8,13 +8,16 @@
 use std::fmt;
 use std::hint::black_box;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tractorun_contract::failure::Failure;
 use tractorun_contract::topology::Topology;
 
 use super::message::{LeaderMessage, NodeMessage};
+use super::progress::Progress;
 
 /// Version of this protocol. All nodes of a run have the same binary, so there is one version only; a
 /// difference means that something else answered.
@@ -62,6 +65,8 @@ pub(crate) struct Join {
     pub(crate) metrics_port: Option<u16>,
     /// How it found the leader.
     pub(crate) reached_by: ReachedBy,
+    /// How far it is.
+    pub(crate) progress: Progress,
 }
 
 /// The part of a [`Join`] that every version has.
@@ -70,7 +75,17 @@ struct AnyJoin {
     protocol: u32,
 }
 
-/// What the leader sends. A node sends plain [`NodeMessage`]s after its join.
+/// What a node sends after its join.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ToLeader {
+    /// How far it is, before all have met.
+    Progress(Progress),
+    /// What it says after that, and heartbeats.
+    Message(NodeMessage),
+}
+
+/// What the leader sends.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ToNode {
@@ -83,7 +98,9 @@ pub(crate) enum ToNode {
         /// Whether the node should look for a newer incarnation.
         retry: Retry,
     },
-    /// All nodes have joined.
+    /// The rendezvous has failed because of a node: nothing follows.
+    Failed(Failure),
+    /// All nodes have joined and are ready.
     Topology(Topology),
     /// What the leader says after that.
     Message(LeaderMessage),
@@ -101,11 +118,21 @@ pub(crate) enum Retry {
 
 /// Messages that have a heartbeat among them.
 pub(crate) trait Heartbeat {
-    /// The heartbeat.
-    const HEARTBEAT: Self;
-
     /// Whether it is one.
     fn is_heartbeat(&self) -> bool;
+}
+
+/// A message as it goes over the wire, made once for all whom it goes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Frame(Arc<[u8]>);
+
+/// What a connection can send.
+pub(crate) trait Outgoing {
+    /// Its frame.
+    fn frame(&self) -> Result<Frame, FrameError>;
+
+    /// The heartbeat's frame.
+    fn heartbeat() -> Result<Frame, FrameError>;
 }
 
 /// Why a frame could not be read or written.
@@ -135,16 +162,16 @@ pub(crate) async fn write_frame<T: Serialize>(
     stream: &mut (impl AsyncWrite + Unpin),
     message: &T,
 ) -> Result<(), FrameError> {
-    let body = serde_json::to_vec(message).map_err(FrameError::NotUnderstood)?;
-    let length = u32::try_from(body.len())
-        .ok()
-        .filter(|length| *length <= MAX_FRAME_BYTES)
-        .ok_or(FrameError::TooLong { length: body.len(), limit: MAX_FRAME_BYTES })?;
+    send_frame(stream, &Frame::of(message)?).await
+}
+
+/// Writes a frame that was made before.
+pub(crate) async fn send_frame(
+    stream: &mut (impl AsyncWrite + Unpin),
+    Frame(bytes): &Frame,
+) -> Result<(), FrameError> {
     // One write, so that a small message is one packet.
-    let mut frame = Vec::with_capacity(4 + body.len());
-    frame.extend_from_slice(&length.to_be_bytes());
-    frame.extend_from_slice(&body);
-    stream.write_all(&frame).await.map_err(FrameError::Io)?;
+    stream.write_all(bytes).await.map_err(FrameError::Io)?;
     stream.flush().await.map_err(FrameError::Io)
 }
 
@@ -233,19 +260,64 @@ impl ReachedBy {
 
 // === impl Heartbeat ===
 
-impl Heartbeat for NodeMessage {
-    const HEARTBEAT: Self = Self::Heartbeat;
-
+impl Heartbeat for ToLeader {
     fn is_heartbeat(&self) -> bool {
-        matches!(self, Self::Heartbeat)
+        matches!(self, Self::Message(NodeMessage::Heartbeat))
     }
 }
 
 impl Heartbeat for ToNode {
-    const HEARTBEAT: Self = Self::Message(LeaderMessage::Heartbeat);
-
     fn is_heartbeat(&self) -> bool {
         matches!(self, Self::Message(LeaderMessage::Heartbeat))
+    }
+}
+
+// === impl Outgoing ===
+
+impl Outgoing for ToLeader {
+    fn frame(&self) -> Result<Frame, FrameError> {
+        Frame::of(self)
+    }
+
+    fn heartbeat() -> Result<Frame, FrameError> {
+        Frame::of(&Self::Message(NodeMessage::Heartbeat))
+    }
+}
+
+impl Outgoing for ToNode {
+    fn frame(&self) -> Result<Frame, FrameError> {
+        Frame::of(self)
+    }
+
+    fn heartbeat() -> Result<Frame, FrameError> {
+        Frame::of(&Self::Message(LeaderMessage::Heartbeat))
+    }
+}
+
+/// Of what the leader says to several.
+impl Outgoing for Frame {
+    fn frame(&self) -> Result<Frame, FrameError> {
+        Ok(self.clone())
+    }
+
+    fn heartbeat() -> Result<Frame, FrameError> {
+        ToNode::heartbeat()
+    }
+}
+
+// === impl Frame ===
+
+impl Frame {
+    fn of<T: Serialize>(message: &T) -> Result<Self, FrameError> {
+        let mut frame = vec![0; 4];
+        serde_json::to_writer(&mut frame, message).map_err(FrameError::NotUnderstood)?;
+        let length = frame.len() - 4;
+        let prefix = u32::try_from(length)
+            .ok()
+            .filter(|length| *length <= MAX_FRAME_BYTES)
+            .ok_or(FrameError::TooLong { length, limit: MAX_FRAME_BYTES })?;
+        frame[..4].copy_from_slice(&prefix.to_be_bytes());
+        Ok(Self(frame.into()))
     }
 }
 
@@ -264,6 +336,7 @@ mod tests {
             ports: vec![7000, 7001],
             metrics_port: Some(7003),
             reached_by: ReachedBy::Address(IpAddr::from([127, 0, 0, 1])),
+            progress: Progress::Ready,
         }
     }
 
@@ -271,7 +344,7 @@ mod tests {
     async fn frames_round_trip_and_end_in_closed() {
         let mut bytes = Vec::new();
         write_frame(&mut bytes, &ToNode::Joined).await.unwrap();
-        write_frame(&mut bytes, &ToNode::HEARTBEAT).await.unwrap();
+        send_frame(&mut bytes, &ToNode::heartbeat().unwrap()).await.unwrap();
         let mut stream = bytes.as_slice();
         assert_eq!(read_frame::<ToNode>(&mut stream, 100).await.unwrap(), ToNode::Joined);
         assert!(read_frame::<ToNode>(&mut stream, 100).await.unwrap().is_heartbeat());

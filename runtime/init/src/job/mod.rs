@@ -10,17 +10,19 @@ mod worker_config;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
 use tractorun_contract::exit::InitExit;
 use tractorun_contract::job_spec::{Bind, CypressBind, Lib, RestartPolicy};
 use tractorun_yt::Client;
 
 use crate::control::acceptor::Interfaces;
+use crate::control::progress::{Preparations, Step};
 use crate::metrics::{Facts, Monitor, Phase};
 use crate::rendezvous::address::own_host_name;
 use crate::rendezvous::cypress::CypressBoard;
@@ -35,6 +37,9 @@ use worker_config::WorkerConfig;
 
 /// Folder of ours inside the sandbox.
 const OWN_FOLDER: &str = ".tractorun";
+
+/// A node that cannot begin waits no longer for the leader to take note of it.
+const TOLD_LIMIT: Duration = Duration::from_secs(3);
 
 /// A snapshot of the process environment, so that nothing below `main` reads the global one. `Debug` shows
 /// names only: values may be secret.
@@ -127,6 +132,8 @@ enum Reason {
     Unpack(#[from] UnpackError),
     #[error(transparent)]
     Place(#[from] PlaceError),
+    #[error("the leader let this node go before it was ready")]
+    MetTooEarly,
     #[error("unpacking was interrupted: {0}")]
     Interrupted(tokio::task::JoinError),
     #[error(transparent)]
@@ -137,8 +144,8 @@ enum Reason {
     WorkerConfig { path: PathBuf, source: std::io::Error },
 }
 
-/// Brings the node from nothing to the point where its workers may start: configuration, then binds and
-/// secrets side by side, then the rendezvous, then the workers' environments.
+/// Brings the node from nothing to the point where its workers may start: configuration, then binds,
+/// secrets and the rendezvous side by side, then the workers' environments.
 ///
 /// Cancel it by dropping the future.
 ///
@@ -171,15 +178,7 @@ async fn start_up_in(
     monitor.watch_client(&client);
     let metrics_port = serve_metrics(&config, monitor).await;
 
-    monitor.begin(Phase::Unpack);
-    monitor.begin(Phase::Secrets);
-    let (python_path, user) = tokio::try_join!(
-        async { prepare_files(&config).await.inspect(|_| monitor.end(Phase::Unpack)) },
-        async { Ok(secrets::resolve(&config.env, &client).await.inspect(|_| monitor.end(Phase::Secrets))?) },
-    )?;
-    debug!("binds and secrets are there after {:.3} s", begin.elapsed().as_secs_f64());
-
-    monitor.begin(Phase::Rendezvous);
+    let preparations = Preparations::of([Step::Unpack, Step::Secrets]);
     let settings = Settings {
         mesh: config.mesh,
         node_rank: config.node_rank,
@@ -187,6 +186,7 @@ async fn start_up_in(
         job_id: config.job_id.clone(),
         ports: config.ports.clone(),
         metrics_port,
+        progress: preparations.watch(),
         pulses: monitor.pulses(),
         host: host.clone(),
         advertise_host: config.advertise_host.clone(),
@@ -194,8 +194,27 @@ async fn start_up_in(
         patience: config.rendezvous_timeout,
         deadline: begin + config.rendezvous_timeout,
     };
-    let board = CypressBoard::new(client, config.yt_path.clone());
-    let membership = rendezvous::join(&board, &settings).await?;
+    let board = CypressBoard::new(client.clone(), config.yt_path.clone());
+    let mut meeting = pin!(rendezvous::join(&board, &settings));
+    let preparing = prepare(&config, &client, monitor, &preparations);
+    // Joined while still preparing: so the others know whom they wait for, and why.
+    let (python_path, user) = tokio::select! {
+        prepared = preparing => match prepared {
+            Ok(prepared) => prepared,
+            Err(reason) => {
+                let code = reason.exit_code();
+                preparations.fail(&reason.to_string(), code);
+                // The leader writes down who failed, if it can, and then says that it is over.
+                let _ = timeout(TOLD_LIMIT, meeting).await;
+                return Err(reason);
+            }
+        },
+        // Nobody meets before all are ready: this is an error.
+        met = &mut meeting => return Err(met.map_or_else(Reason::from, |_| Reason::MetTooEarly)),
+    };
+    debug!("binds and secrets are there after {:.3} s", begin.elapsed().as_secs_f64());
+    monitor.begin(Phase::Rendezvous);
+    let membership = meeting.await?;
     monitor.end(Phase::Rendezvous);
     info!(
         "all {} nodes have met in incarnation {} after {:.3} s",
@@ -212,6 +231,31 @@ async fn start_up_in(
     let Config { grace_period, prefix, node_rank, job_id, sandbox, .. } = config;
     let plan = JobPlan { workers, sidecars, grace_period, prefix, node_rank, host, job_id, sandbox };
     Ok(Started { plan, membership })
+}
+
+/// Unpacks and fetches secrets, side by side; gives the folders for `PYTHONPATH` and the user's variables.
+async fn prepare(
+    config: &Config,
+    client: &Client,
+    monitor: &Monitor,
+    preparations: &Preparations,
+) -> Result<(Vec<PathBuf>, Vec<(OsString, OsString)>), Reason> {
+    monitor.begin(Phase::Unpack);
+    monitor.begin(Phase::Secrets);
+    tokio::try_join!(
+        async {
+            let folders = prepare_files(config).await?;
+            monitor.end(Phase::Unpack);
+            preparations.done(Step::Unpack);
+            Ok(folders)
+        },
+        async {
+            let secrets = secrets::resolve(&config.env, client).await?;
+            monitor.end(Phase::Secrets);
+            preparations.done(Step::Secrets);
+            Ok(secrets)
+        },
+    )
 }
 
 /// Opens the metrics port; gives it if that went well. A job runs without metrics too.
@@ -383,14 +427,22 @@ impl fmt::Debug for SidecarPlan {
 impl StartUpError {
     /// Code that init exits with because of it.
     pub fn exit_code(&self) -> u8 {
-        let exit = match &self.0 {
-            Reason::Config(_)
-            | Reason::Client(_)
-            | Reason::Unpack(_)
-            | Reason::Place(_)
-            | Reason::Secret(_) => InitExit::BadConfig,
-            Reason::NoSandbox(_) | Reason::Interrupted(_) | Reason::WorkerConfig { .. } => InitExit::Internal,
-            Reason::Rendezvous(error) => error.exit(),
+        self.0.exit_code()
+    }
+}
+
+// === impl Reason ===
+
+impl Reason {
+    fn exit_code(&self) -> u8 {
+        let exit = match self {
+            Self::Config(_) | Self::Client(_) | Self::Unpack(_) | Self::Place(_) | Self::Secret(_) => {
+                InitExit::BadConfig
+            }
+            Self::NoSandbox(_) | Self::Interrupted(_) | Self::WorkerConfig { .. } | Self::MetTooEarly => {
+                InitExit::Internal
+            }
+            Self::Rendezvous(error) => return error.exit_code(),
         };
         exit.code()
     }

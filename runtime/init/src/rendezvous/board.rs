@@ -2,6 +2,7 @@
 //!
 //! [`super::cypress`] is the real one; tests use one in memory.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,9 @@ pub(crate) trait NoticeBoard: Clone + Send + Sync + 'static {
 
     /// The notice of an incarnation; none while it is not up.
     fn read(&self, incarnation: u32) -> impl Future<Output = Result<Option<Notice>, BoardError>> + Send;
+
+    /// What the cluster knows of the jobs of an operation; at most so many are told.
+    fn jobs(&self, operation_id: &str, limit: u32) -> impl Future<Output = Result<Jobs, BoardError>> + Send;
 }
 
 /// What only the leader may do. Everything is refused once the leadership is lost.
@@ -48,6 +52,24 @@ pub(crate) trait Desk: Send + Sync + 'static {
 
     /// Gives the leadership back.
     fn end(self: Arc<Self>) -> BoxFuture<()>;
+}
+
+/// What the cluster says of an operation's jobs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Jobs {
+    /// The newest job of each cookie, which is the rank of its node.
+    pub(crate) by_cookie: BTreeMap<u32, JobSight>,
+    /// Whether there are no others.
+    pub(crate) complete: bool,
+}
+
+/// What the cluster says of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct JobSight {
+    /// Its state, such as `running`.
+    pub(crate) state: String,
+    /// Where it runs, if it does.
+    pub(crate) address: Option<String>,
 }
 
 /// What the leader publishes about an incarnation.

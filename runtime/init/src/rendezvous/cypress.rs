@@ -17,12 +17,12 @@ use tractorun_contract::topology::Topology;
 use tractorun_yt::error::TransportKind;
 use tractorun_yt::value::{self, ValueExt};
 use tractorun_yt::{
-    BatchRequest, Client, CreateOptions, Error, LockMode, LockWait, NodeType, Transaction, TransactionId,
-    TransactionOptions, YsonValue, codes,
+    BatchRequest, Client, CreateOptions, Error, JobFilter, LockMode, LockWait, NodeType, Transaction,
+    TransactionId, TransactionOptions, YsonValue, codes,
 };
 
 use super::address::endpoint;
-use super::board::{BoardError, ControlEndpoint, Desk, Notice, NoticeBoard};
+use super::board::{BoardError, ControlEndpoint, Desk, JobSight, Jobs, Notice, NoticeBoard};
 use crate::control::hub::{BoxFuture, Record};
 use crate::control::wire::JoinKey;
 
@@ -116,6 +116,12 @@ impl NoticeBoard for CypressBoard {
             Err(error) => Err(error.into()),
         }
     }
+
+    async fn jobs(&self, operation_id: &str, limit: u32) -> Result<Jobs, BoardError> {
+        let filter = JobFilter { limit: Some(limit), ..JobFilter::default() };
+        let jobs = self.client.list_jobs(operation_id, filter).await?;
+        Ok(Jobs { by_cookie: sights(&jobs), complete: jobs.len() < limit as usize })
+    }
 }
 
 impl CypressBoard {
@@ -162,6 +168,22 @@ impl CypressBoard {
 
 fn text(value: &YsonValue) -> Option<String> {
     value.as_bytes().map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+}
+
+/// The newest job of each cookie: earlier ones were aborted.
+fn sights(jobs: &[YsonValue]) -> BTreeMap<u32, JobSight> {
+    let mut newest = BTreeMap::<u32, (String, JobSight)>::new();
+    for job in jobs {
+        let word = |name: &str| job.get(name).and_then(text);
+        let cookie = job.get("job_cookie").and_then(ValueExt::as_int).and_then(|it| u32::try_from(it).ok());
+        let (Some(cookie), Some(state)) = (cookie, word("state")) else { continue };
+        // Times are in the one form that sorts as text.
+        let started = word("start_time").unwrap_or_default();
+        if newest.get(&cookie).is_none_or(|(other, _)| *other <= started) {
+            newest.insert(cookie, (started, JobSight { state, address: word("address") }));
+        }
+    }
+    newest.into_iter().map(|(cookie, (_, sight))| (cookie, sight)).collect()
 }
 
 /// Reads the attributes of an incarnation; none where something is not there (yet).
@@ -278,6 +300,26 @@ impl From<Error> for BoardError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_several_jobs_of_a_node_the_newest_counts() {
+        let job = |cookie: i64, state: &str, started: &str| {
+            value::map([
+                ("job_cookie", value::int(cookie)),
+                ("state", value::string(state)),
+                ("start_time", value::string(started)),
+                ("address", value::string("host:9012")),
+            ])
+        };
+        let jobs = [
+            job(1, "running", "2026-01-01T00:00:02.000000Z"),
+            job(1, "aborted", "2026-01-01T00:00:01.000000Z"),
+            job(0, "running", "2026-01-01T00:00:01.000000Z"),
+            value::map([("state", value::string("running"))]),
+        ];
+        let running = JobSight { state: "running".into(), address: Some("host:9012".into()) };
+        assert_eq!(sights(&jobs), BTreeMap::from([(0, running.clone()), (1, running)]));
+    }
 
     #[test]
     fn a_notice_is_read_as_far_as_it_is_there() {

@@ -190,6 +190,8 @@ impl Follower<'_> {
             }
         };
         let settings = self.settings;
+        let mut progress = settings.progress.clone();
+        let so_far = progress.borrow_and_update().clone();
         let join = Join {
             protocol: PROTOCOL,
             key: control.join_key.clone(),
@@ -200,9 +202,10 @@ impl Follower<'_> {
             ports: settings.ports.iter().copied().take(settings.mesh.process_per_node as usize).collect(),
             metrics_port: settings.metrics_port,
             reached_by,
+            progress: so_far,
         };
-        let pulses = settings.pulses.clone();
-        link::join(stream, &join, settings.heartbeat, pulses, self.close.subscribe(), &mut self.tasks).await
+        let life = (settings.heartbeat, settings.pulses.clone());
+        link::join(stream, &join, progress, life, self.close.subscribe(), &mut self.tasks).await
     }
 }
 
@@ -210,6 +213,7 @@ async fn wait_for_all(incarnation: u32, joined: Joined) -> Result<Attempt, Rende
     let Joined { mut link, mut greetings } = joined;
     match greetings.recv().await {
         Some(Greeting::Topology(topology)) => Ok(Attempt::Met(incarnation, link, topology)),
+        Some(Greeting::Failed(failure)) => Err(RendezvousError::NodeFailed(Box::new(failure))),
         Some(Greeting::Refused { reason, retry: Retry::Never }) => Err(RendezvousError::Refused { reason }),
         Some(Greeting::Refused { reason, retry: Retry::Later }) => Ok(Attempt::Again(State::Refused(reason))),
         None => {
@@ -273,7 +277,7 @@ impl fmt::Display for State {
                 Ok(())
             }
             Self::Refused(reason) => f.write_str(reason),
-            Self::Waiting => f.write_str("joined, but not all other nodes have"),
+            Self::Waiting => f.write_str("joined, but not all nodes are ready"),
             Self::LinkLost(reason) => write!(f, "the connection to the leader was lost: {reason}"),
         }
     }

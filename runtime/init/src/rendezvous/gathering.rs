@@ -1,14 +1,17 @@
-//! Who has joined, who is missing, and how all will call rank 0. No IO.
+//! Who has joined, who is ready, who is missing, and how all will call rank 0. No IO.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr};
 
+use tractorun_contract::failure::{Cause, Failure};
 use tractorun_contract::job_spec::Mesh;
 use tractorun_contract::topology::{Topology, WorkerAddress};
 
 use super::MetricsTarget;
 use super::address::endpoint;
+use super::board::Jobs;
+use super::missing::{LastSeen, describe};
+use crate::control::progress::Progress;
 use crate::control::wire::{Join, ReachedBy, Retry};
 
 /// The nodes that have joined so far; node 0 from the beginning.
@@ -16,6 +19,8 @@ use crate::control::wire::{Join, ReachedBy, Retry};
 pub(super) struct Gathering {
     mesh: Mesh,
     members: BTreeMap<u32, Member>,
+    /// What was last seen of nodes that were here and are not.
+    left: BTreeMap<u32, LastSeen>,
 }
 
 /// A node that has joined.
@@ -30,6 +35,8 @@ pub(super) struct Member {
     pub(super) metrics_port: Option<u16>,
     /// How it reached the leader; none for the leader.
     pub(super) reached_by: Option<ReachedBy>,
+    /// How far it is.
+    pub(super) progress: Progress,
 }
 
 /// How the leader may be called.
@@ -48,7 +55,7 @@ pub(super) enum LeaderName {
 pub(super) enum Joined {
     /// The node is new.
     New,
-    /// The node was here before: its init was restarted or lost its connection.
+    /// The same job was here before: it lost its connection.
     Again,
 }
 
@@ -56,7 +63,7 @@ pub(super) enum Joined {
 
 impl Gathering {
     pub(super) fn new(mesh: Mesh, leader: Member) -> Self {
-        Self { mesh, members: BTreeMap::from([(0, leader)]) }
+        Self { mesh, members: BTreeMap::from([(0, leader)]), left: BTreeMap::new() }
     }
 
     /// Whether a join may be accepted; else why not.
@@ -65,7 +72,7 @@ impl Gathering {
         if join.node_rank == 0 || join.node_rank >= node_count {
             let rank = join.node_rank;
             return Err((
-                format!("node rank {rank}: expected one from 1 to {}", node_count - 1),
+                format!("node rank {rank} is none of this run: expected one from 1 to {}", node_count - 1),
                 Retry::Never,
             ));
         }
@@ -73,10 +80,20 @@ impl Gathering {
             let count = join.ports.len();
             return Err((format!("{count} ports: expected {process_per_node}"), Retry::Never));
         }
+        // Whoever came first may be dead without our knowing: then its connection ends by its heartbeats, and the
+        // other one, which tries again, is let in.
+        if let Some(member) = self.members.get(&join.node_rank).filter(|member| member.job_id != join.job_id)
+        {
+            let Member { job_id, host, .. } = member;
+            let rank = join.node_rank;
+            let reason =
+                format!("node {rank} is here already: job {job_id} on {host}; this is job {}", join.job_id);
+            return Err((reason, Retry::Later));
+        }
         Ok(())
     }
 
-    /// Counts a node in. A second join of a node replaces its first.
+    /// Counts a node in. A second join of the same job replaces its first.
     pub(super) fn join(&mut self, join: Join) -> Joined {
         let Join {
             protocol: _,
@@ -88,48 +105,73 @@ impl Gathering {
             ports,
             metrics_port,
             reached_by,
+            progress,
         } = join;
-        let member = Member { host, job_id, ports, metrics_port, reached_by: Some(reached_by) };
+        self.left.remove(&node_rank);
+        let member = Member { host, job_id, ports, metrics_port, reached_by: Some(reached_by), progress };
         match self.members.insert(node_rank, member) {
             None => Joined::New,
             Some(_) => Joined::Again,
         }
     }
 
-    /// Counts a node out.
-    pub(super) fn leave(&mut self, node_rank: u32) {
-        self.members.remove(&node_rank);
+    /// Notes how far a node is.
+    pub(super) fn advance(&mut self, node_rank: u32, progress: Progress) {
+        if let Some(member) = self.members.get_mut(&node_rank) {
+            member.progress = progress;
+        }
     }
 
-    pub(super) fn count(&self) -> usize {
-        self.members.len()
+    /// Counts a node out, whose connection ended for that reason.
+    pub(super) fn leave(&mut self, node_rank: u32, reason: String) {
+        if let Some(member) = self.members.remove(&node_rank) {
+            let doing = member.progress.to_string();
+            self.left.insert(node_rank, LastSeen::Left { doing, reason });
+        }
     }
 
+    /// What a node that cannot begin makes of the run.
+    pub(super) fn failure_of(&self, node_rank: u32) -> Option<Failure> {
+        let Member { host, job_id, progress: Progress::Failed { reason, exit_code }, .. } =
+            self.members.get(&node_rank)?
+        else {
+            return None;
+        };
+        Some(Failure {
+            cause: Cause::StartUpFailed { reason: reason.clone() },
+            rank: None,
+            node_rank,
+            host: host.clone(),
+            job_id: job_id.clone(),
+            attempt: 0,
+            exit_code: *exit_code,
+            elapsed_seconds: 0.0,
+            stderr_tail: Vec::new(),
+            not_restarted: None,
+        })
+    }
+
+    /// Whether all are here and ready.
     pub(super) fn is_complete(&self) -> bool {
         self.members.len() == self.mesh.node_count as usize
+            && self.members.values().all(|member| member.progress == Progress::Ready)
     }
 
-    /// Ranks of the nodes that are not there, as text: `1, 4-7`.
-    pub(super) fn missing(&self) -> String {
-        let missing = (0..self.mesh.node_count).filter(|rank| !self.members.contains_key(rank));
-        let mut ranges: Vec<(u32, u32)> = Vec::new();
-        for rank in missing {
-            match ranges.last_mut() {
-                Some((_, last)) if *last + 1 == rank => *last = rank,
-                _ => ranges.push((rank, rank)),
-            }
-        }
-        let mut text = String::new();
-        for (first, last) in ranges {
-            let comma = if text.is_empty() { "" } else { ", " };
-            // Writing to a string does not fail.
-            let _ = match last - first {
-                0 => write!(text, "{comma}{first}"),
-                1 => write!(text, "{comma}{first}, {last}"),
-                _ => write!(text, "{comma}{first}-{last}"),
-            };
-        }
-        text
+    /// Whether some nodes are not here.
+    pub(super) fn lacks_nodes(&self) -> bool {
+        self.members.len() < self.mesh.node_count as usize
+    }
+
+    /// Who is waited for: `2 of 4 nodes are ready, waiting for 1 (unpacking); 3 (not here)`.
+    pub(super) fn waiting(&self, jobs: Option<&Jobs>) -> String {
+        let node_count = self.mesh.node_count;
+        let waited_for = (0..node_count).filter_map(|rank| match self.members.get(&rank) {
+            Some(Member { progress: Progress::Ready, .. }) => None,
+            Some(Member { progress, .. }) => Some((rank, LastSeen::Here(progress.to_string()))),
+            None => Some((rank, self.left.get(&rank).cloned().unwrap_or(LastSeen::Never))),
+        });
+        let ready = self.members.values().filter(|member| member.progress == Progress::Ready).count();
+        format!("{ready} of {node_count} nodes are ready, waiting for {}", describe(waited_for, jobs))
     }
 
     /// Where the nodes that have joined serve their metrics.
@@ -184,6 +226,7 @@ impl Gathering {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::progress::Step;
     use crate::control::wire::{JoinKey, PROTOCOL};
 
     const NAME: &str = "host0";
@@ -204,6 +247,7 @@ mod tests {
             ports: vec![port, port + 1],
             metrics_port: Some(port + 3),
             reached_by,
+            progress: Progress::Ready,
         }
     }
 
@@ -214,6 +258,7 @@ mod tests {
             ports: vec![7000, 7001],
             metrics_port: None,
             reached_by: None,
+            progress: Progress::Ready,
         };
         let mut gathering = Gathering::new(mesh(u32::try_from(ways.len()).unwrap() + 1), leader);
         for (rank, way) in (1..).zip(ways) {
@@ -257,7 +302,7 @@ mod tests {
     #[test]
     fn topology_lists_workers_by_rank_whatever_order_they_came_in() {
         let mut gathering = gathering(&[name(1), name(1)]);
-        gathering.leave(1);
+        gathering.leave(1, "closed".into());
         assert!(!gathering.is_complete());
         assert_eq!(gathering.join(join(1, name(1))), Joined::New);
         assert!(gathering.is_complete());
@@ -281,40 +326,60 @@ mod tests {
     }
 
     #[test]
-    fn a_second_join_replaces_the_first() {
+    fn a_job_that_joins_again_replaces_itself_and_another_one_waits_until_it_is_gone() {
         let mut gathering = gathering(&[name(1)]);
-        let again = Join { job_id: "job1b".into(), ..join(1, name(1)) };
+        let again = Join { host: "renamed".into(), ..join(1, name(1)) };
+        assert_eq!(gathering.check(&again), Ok(()));
         assert_eq!(gathering.join(again), Joined::Again);
+        let other = Join { job_id: "other".into(), ..join(1, name(1)) };
+        let reason = "node 1 is here already: job job1 on renamed; this is job other";
+        assert_eq!(gathering.check(&other), Err((reason.into(), Retry::Later)));
+        gathering.leave(1, "connection closed".into());
+        assert_eq!(gathering.check(&other), Ok(()));
+        assert_eq!(gathering.join(other), Joined::New);
         let topology = gathering.topology(&LeaderName::Unusable);
-        assert_eq!(topology.workers[2].job_id, "job1b");
+        assert_eq!(topology.workers[2].job_id, "other");
         assert_eq!(topology.workers.len(), 4);
     }
 
     #[test]
-    fn missing_nodes_are_named_in_ranges() {
-        let mut gathering = gathering(&[name(1); 9]);
-        assert_eq!(gathering.missing(), "");
-        for (leaves, expected) in [
-            (&[4_u32][..], "4"),
-            (&[5], "4, 5"),
-            (&[6], "4-6"),
-            (&[1, 9], "1, 4-6, 9"),
-            (&[2, 3, 7, 8], "1-9"),
-        ] {
-            for rank in leaves {
-                gathering.leave(*rank);
-            }
-            assert_eq!(gathering.missing(), expected);
-        }
-        assert_eq!(gathering.count(), 1);
+    fn who_is_not_ready_is_named_with_what_it_does() {
+        let mut gathering = gathering(&[name(1); 4]);
+        assert!(gathering.is_complete());
+        gathering.advance(2, Progress::Preparing([Step::Unpack].into()));
+        assert!(!gathering.is_complete() && !gathering.lacks_nodes());
+        assert_eq!(gathering.waiting(None), "4 of 5 nodes are ready, waiting for 2 (unpacking)");
+        gathering.leave(2, "connection closed".into());
+        gathering.leave(4, "no heartbeat for 30 s".into());
+        assert!(gathering.lacks_nodes());
+        assert_eq!(
+            gathering.waiting(None),
+            "3 of 5 nodes are ready, waiting for 2 (left while unpacking: connection closed); \
+             4 (left while ready: no heartbeat for 30 s)"
+        );
+        // What was last seen of a node is over when it comes again.
+        gathering.join(join(2, name(1)));
+        gathering.leave(2, "connection closed".into());
+        assert!(gathering.waiting(None).contains("2 (left while ready: connection closed)"));
+    }
+
+    #[test]
+    fn a_node_that_cannot_begin_is_the_verdict() {
+        let mut gathering = gathering(&[name(1)]);
+        assert_eq!(gathering.failure_of(1), None);
+        gathering.advance(1, Progress::Failed { reason: "cannot unpack `a`".into(), exit_code: 64 });
+        let failure = gathering.failure_of(1).unwrap();
+        assert_eq!(failure.to_string(), "node 1 (host1) could not begin: cannot unpack `a`");
+        assert_eq!((failure.exit_code, failure.job_id.as_str()), (64, "job1"));
+        assert_eq!(gathering.failure_of(7), None);
     }
 
     #[test]
     fn joins_that_cannot_be_are_refused() {
         let gathering = gathering(&[name(1)]);
         let text = |join: &Join| gathering.check(join).unwrap_err().0;
-        assert_eq!(text(&join(0, name(1))), "node rank 0: expected one from 1 to 1");
-        assert_eq!(text(&join(2, name(1))), "node rank 2: expected one from 1 to 1");
+        assert_eq!(text(&join(0, name(1))), "node rank 0 is none of this run: expected one from 1 to 1");
+        assert_eq!(text(&join(2, name(1))), "node rank 2 is none of this run: expected one from 1 to 1");
         let few = Join { ports: vec![1], ..join(1, name(1)) };
         assert_eq!(text(&few), "1 ports: expected 2");
         assert_eq!(gathering.check(&join(1, name(1))), Ok(()));

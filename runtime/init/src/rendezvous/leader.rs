@@ -1,26 +1,38 @@
 //! Node 0: takes the lead, puts the notice up, waits for everybody.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use tractorun_contract::failure::{Cause, Failure};
 use tractorun_contract::topology::Topology;
 
 use super::address::{OwnAddresses, resolve};
-use super::board::{ControlEndpoint, Desk, Notice, NoticeBoard};
+use super::board::{BoardError, ControlEndpoint, Desk, Jobs, Notice, NoticeBoard};
 use super::gathering::{Gathering, Joined, LeaderName, Member};
 use super::{Closer, Membership, MetricsTarget, RendezvousError, Settings};
 use crate::control::acceptor::{Acceptor, Arrival, Interfaces, refuse};
 use crate::control::hub::{self, BoxFuture, Leadership, PUBLISH_TIMEOUT, PeerEvent, Peers, Record};
+use crate::control::progress::Progress;
 use crate::control::wire::{Retry, ToNode};
 
 /// How often the leader says whom it waits for.
 const REPORT_PERIOD: Duration = Duration::from_secs(5);
+
+/// Longest time between two looks at the jobs of those that are not there: the first is at the first report, and
+/// the time doubles after each.
+const LONGEST_LOOK_PERIOD: Duration = Duration::from_mins(1);
+
+/// What the cluster does not say within this is done without.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Jobs that are asked for at a time, however large the mesh.
+const MAX_JOBS: u32 = 1000;
 
 /// Brings all nodes together and leads them.
 pub(super) async fn lead<B: NoticeBoard>(
@@ -34,6 +46,7 @@ pub(super) async fn lead<B: NoticeBoard>(
         Err(error) => return Err(give_back(&desk, error.into()).await),
     };
     let mut lead = Lead {
+        board,
         settings,
         incarnation,
         acceptor,
@@ -47,7 +60,8 @@ pub(super) async fn lead<B: NoticeBoard>(
     }
 }
 
-struct Lead<'a, D> {
+struct Lead<'a, B, D> {
+    board: &'a B,
     settings: &'a Settings,
     incarnation: u32,
     acceptor: Acceptor,
@@ -113,7 +127,7 @@ async fn give_back<D: Desk>(desk: &Arc<D>, error: RendezvousError) -> Rendezvous
 
 // === impl Lead ===
 
-impl<D: Desk> Lead<'_, D> {
+impl<B: NoticeBoard> Lead<'_, B, B::Desk> {
     /// Puts the notice up, waits for all and publishes the topology.
     async fn meet(
         &mut self,
@@ -135,50 +149,74 @@ impl<D: Desk> Lead<'_, D> {
 
     async fn gather(&mut self) -> Result<Gathering, RendezvousError> {
         let settings = self.settings;
-        let mut gathering = Gathering::new(settings.mesh, own_member(settings));
+        let mut progress = settings.progress.clone();
+        let mut gathering =
+            Gathering::new(settings.mesh, own_member(settings, &progress.borrow_and_update()));
         let mut reports = interval_at(Instant::now() + REPORT_PERIOD, REPORT_PERIOD);
         reports.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut look = Look::new(self.board, &settings.operation_id);
         while !gathering.is_complete() {
-            tokio::select! {
+            let changed = tokio::select! {
                 reason = &mut self.lost => return Err(RendezvousError::LeadershipLost { reason }),
-                (node_rank, event) = self.peers.next() => match event {
-                    PeerEvent::Lost(reason) => {
-                        info!("node {node_rank} left before the start: {reason}");
-                        gathering.leave(node_rank);
+                // Without a sender it stays as it is.
+                Ok(()) = progress.changed() => {
+                    gathering.advance(0, progress.borrow_and_update().clone());
+                    0
+                }
+                (node_rank, event) = self.peers.next() => {
+                    match event {
+                        PeerEvent::Lost(reason) => {
+                            info!("node {node_rank} left before the start: {reason}");
+                            gathering.leave(node_rank, reason);
+                        }
+                        PeerEvent::Advanced(progress) => {
+                            debug!("node {node_rank}: {progress}");
+                            gathering.advance(node_rank, progress);
+                        }
+                        PeerEvent::Said(message) => {
+                            warn!("node {node_rank} spoke before the start: {message:?}");
+                        }
                     }
-                    PeerEvent::Said(message) => warn!("node {node_rank} spoke before the start: {message:?}"),
-                },
+                    node_rank
+                }
                 arrival = self.acceptor.next() => self.admit(arrival, &mut gathering),
-                _ = reports.tick() => info!(
-                    "{} of {} nodes have joined, waiting for {}",
-                    gathering.count(), settings.mesh.node_count, gathering.missing()
-                ),
+                () = look.run() => continue,
+                _ = reports.tick() => {
+                    if gathering.lacks_nodes() {
+                        look.begin_if_due();
+                    }
+                    info!("{}", gathering.waiting(look.seen()));
+                    continue;
+                }
                 () = sleep_until(settings.deadline) => return Err(RendezvousError::TimedOut {
                     patience: settings.patience,
-                    what: format!(
-                        "{} of {} nodes joined, missing: {}",
-                        gathering.count(), settings.mesh.node_count, gathering.missing()
-                    ),
+                    what: gathering.waiting(look.seen()),
                     hint: "those of the missing nodes did not start, or cannot reach the leader",
                 }),
+            };
+            if let Some(failure) = gathering.failure_of(changed) {
+                return Err(RendezvousError::NodeFailed(Box::new(failure)));
             }
         }
         Ok(gathering)
     }
 
-    fn admit(&mut self, arrival: Arrival, gathering: &mut Gathering) {
+    /// Lets a node in, or not; gives its rank.
+    fn admit(&mut self, arrival: Arrival, gathering: &mut Gathering) -> u32 {
         let Arrival { join, stream } = arrival;
         let (node_rank, host) = (join.node_rank, join.host.clone());
         if let Err((reason, retry)) = gathering.check(&join) {
             warn!("refused node {node_rank} ({host}): {reason}");
             tokio::spawn(refuse(stream, reason, retry));
-            return;
+            return node_rank;
         }
+        let progress = join.progress.to_string();
         match gathering.join(join) {
-            Joined::New => info!("node {node_rank} ({host}) has joined"),
+            Joined::New => info!("node {node_rank} ({host}) has joined, {progress}"),
             Joined::Again => info!("node {node_rank} ({host}) has joined again"),
         }
         self.peers.admit(node_rank, stream);
+        node_rank
     }
 
     /// Runs IO that is void once the leadership is lost.
@@ -191,7 +229,7 @@ impl<D: Desk> Lead<'_, D> {
 
     /// Sends everybody off.
     fn begin(self, topology: Topology, metrics_targets: Vec<MetricsTarget>) -> Membership {
-        let Self { settings: _, incarnation, acceptor, peers, lost, desk } = self;
+        let Self { board: _, settings: _, incarnation, acceptor, peers, lost, desk } = self;
         peers.send_all(&ToNode::Topology(topology.clone()));
         let publisher = Arc::clone(&desk);
         let publish = move |record| -> BoxFuture<Result<(), String>> {
@@ -210,23 +248,21 @@ impl<D: Desk> Lead<'_, D> {
 
     /// Tells those who wait, leaves a record, and gives the leadership back; each as far as it goes.
     async fn fail(self, error: RendezvousError) -> RendezvousError {
-        let reason = error.to_string().lines().next().unwrap_or_default().to_owned();
-        self.peers.send_all(&ToNode::Refused { reason: reason.clone(), retry: Retry::Never });
-        let failure = Failure {
-            cause: Cause::StartUpFailed { reason },
-            rank: None,
-            node_rank: 0,
-            host: self.settings.host.clone(),
-            job_id: self.settings.job_id.clone(),
-            attempt: 0,
-            exit_code: error.exit().code(),
-            elapsed_seconds: 0.0,
-            stderr_tail: Vec::new(),
-            not_restarted: None,
+        let failure = match &error {
+            RendezvousError::NodeFailed(failure) => {
+                let failure = Failure::clone(failure);
+                self.peers.send_all(&ToNode::Failed(failure.clone()));
+                failure
+            }
+            error => {
+                let reason = error.to_string().lines().next().unwrap_or_default().to_owned();
+                self.peers.send_all(&ToNode::Refused { reason: reason.clone(), retry: Retry::Never });
+                own_failure(self.settings, reason, error.exit_code())
+            }
         };
         let publish = async {
             // Without the notice there is no place for it, without the leadership no right to write it.
-            if let RendezvousError::TimedOut { .. } = error
+            if let RendezvousError::TimedOut { .. } | RendezvousError::NodeFailed(_) = error
                 && let Err(error) =
                     Arc::clone(&self.desk).publish(self.incarnation, Record::Failure(failure)).await
             {
@@ -239,7 +275,23 @@ impl<D: Desk> Lead<'_, D> {
     }
 }
 
-fn own_member(settings: &Settings) -> Member {
+/// That no node but the leader can be blamed for the end of the rendezvous.
+fn own_failure(settings: &Settings, reason: String, exit_code: u8) -> Failure {
+    Failure {
+        cause: Cause::StartUpFailed { reason },
+        rank: None,
+        node_rank: 0,
+        host: settings.host.clone(),
+        job_id: settings.job_id.clone(),
+        attempt: 0,
+        exit_code,
+        elapsed_seconds: 0.0,
+        stderr_tail: Vec::new(),
+        not_restarted: None,
+    }
+}
+
+fn own_member(settings: &Settings, progress: &Progress) -> Member {
     let workers = settings.mesh.process_per_node as usize;
     Member {
         host: settings.advertise_host.clone().unwrap_or_else(|| settings.host.clone()),
@@ -247,6 +299,56 @@ fn own_member(settings: &Settings) -> Member {
         ports: settings.ports.iter().copied().take(workers).collect(),
         metrics_port: settings.metrics_port,
         reached_by: None,
+        progress: progress.clone(),
+    }
+}
+
+/// Looks now and then what the cluster knows of the jobs of an operation.
+struct Look<'a, B> {
+    board: &'a B,
+    operation_id: &'a str,
+    running: Option<Looking<'a>>,
+    seen: Option<Jobs>,
+    next_at: Instant,
+    period: Duration,
+}
+
+type Looking<'a> = Pin<Box<dyn Future<Output = Result<Jobs, BoardError>> + Send + 'a>>;
+
+// === impl Look ===
+
+impl<'a, B: NoticeBoard> Look<'a, B> {
+    fn new(board: &'a B, operation_id: &'a str) -> Self {
+        let (seen, running) = (None, None);
+        Self { board, operation_id, running, seen, next_at: Instant::now(), period: REPORT_PERIOD }
+    }
+
+    /// Begins one, if it is time.
+    fn begin_if_due(&mut self) {
+        if self.running.is_none() && self.next_at <= Instant::now() {
+            let looking = timeout(LOOK_TIMEOUT, self.board.jobs(self.operation_id, MAX_JOBS));
+            self.running = Some(Box::pin(async {
+                looking.await.unwrap_or_else(|_| Err(BoardError::Unreachable("no answer in time".to_owned())))
+            }));
+            self.next_at = Instant::now() + self.period;
+            self.period = (self.period * 2).min(LONGEST_LOOK_PERIOD);
+        }
+    }
+
+    /// Resolves when the one that runs has ended; never, if none runs. Cancellation safe.
+    async fn run(&mut self) {
+        let Some(looking) = &mut self.running else { return std::future::pending().await };
+        match looking.await {
+            Ok(jobs) => self.seen = Some(jobs),
+            // A run on somebody's own machine has no jobs that the cluster knows.
+            Err(error) => debug!("cannot see the jobs of the operation: {error}"),
+        }
+        self.running = None;
+    }
+
+    /// What the last one saw.
+    fn seen(&self) -> Option<&Jobs> {
+        self.seen.as_ref()
     }
 }
 

@@ -1,14 +1,17 @@
 //! How the nodes of one incarnation find each other.
 //!
 //! ```text
-//! node 0:  lock --> next incarnation --> listen, notice --> gather --> topology --> Membership with a Hub
-//! others:  poll the notice board  -->  dial  -->  joined  ----------> topology --> Membership
-//!                  ^------- refused, lost, unreachable ---------'
+//! node 0:  lock --> next incarnation --> listen, notice --> gather ------> topology --> Membership with a Hub
+//! others:  poll the notice board  -->  dial  -->  joined --> ready ------> topology --> Membership
+//!                  ^------- refused, lost, unreachable --------'
 //! ```
+//!
+//! A node joins at once, while it still unpacks, and says on the control channel how far it is: so the leader knows
+//! what it waits for, and a node that cannot begin is the verdict of all. All may start when all are ready.
 //!
 //! Cypress is the notice board only: a constant number of requests per node (`board`). All else goes over
 //! the control channel. Who is there and how they call rank 0 is decided by plain functions
-//! (`gathering`). Both sides give up at the rendezvous deadline, and say who is missing or what was tried.
+//! (`gathering`); how the missing are named is in `missing`. Both sides give up at the rendezvous deadline, and say who is missing or what was tried.
 
 pub(crate) mod address;
 pub(crate) mod board;
@@ -16,6 +19,7 @@ pub(crate) mod cypress;
 mod follower;
 mod gathering;
 mod leader;
+mod missing;
 #[cfg(test)]
 mod tests;
 
@@ -26,9 +30,11 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 use tractorun_contract::exit::InitExit;
+use tractorun_contract::failure::Failure;
 use tractorun_contract::job_spec::Mesh;
 use tractorun_contract::topology::Topology;
 
+use crate::control::progress::Progress;
 use crate::control::{Hub, Link, Pulses};
 use board::{BoardError, NoticeBoard};
 
@@ -77,6 +83,8 @@ pub(crate) struct Settings {
     pub(crate) ports: Vec<u16>,
     /// Port that this node serves metrics on, if it does.
     pub(crate) metrics_port: Option<u16>,
+    /// How far this node is: the leader is told.
+    pub(crate) progress: watch::Receiver<Progress>,
     /// Where it is noted when others were heard of.
     pub(crate) pulses: Pulses,
     /// Host name of this node.
@@ -101,6 +109,8 @@ pub(crate) enum RendezvousError {
     TimedOut { patience: Duration, what: String, hint: &'static str },
     #[error("rendezvous failed: the leader refused this node: {reason}")]
     Refused { reason: String },
+    #[error("rendezvous failed: {0}")]
+    NodeFailed(Box<Failure>),
     #[error("rendezvous failed: leadership is lost: {reason}")]
     LeadershipLost { reason: String },
     #[error("rendezvous failed: {0}")]
@@ -141,13 +151,16 @@ impl Closer {
 
 impl RendezvousError {
     /// Code that init exits with because of it.
-    pub(crate) fn exit(&self) -> InitExit {
-        match self {
+    pub(crate) fn exit_code(&self) -> u8 {
+        let exit = match self {
+            // One code for all.
+            Self::NodeFailed(failure) => return failure.exit_code,
             Self::TimedOut { .. } | Self::Refused { .. } => InitExit::RendezvousTimedOut,
             Self::LeadershipLost { .. } | Self::Board(BoardError::FenceLost(_)) => InitExit::LostNode,
             Self::Board(BoardError::Credentials(_)) => InitExit::BadConfig,
             Self::Board(BoardError::Refused(_) | BoardError::Unreachable(_) | BoardError::Strange(_))
             | Self::Listen { .. } => InitExit::Internal,
-        }
+        };
+        exit.code()
     }
 }

@@ -12,10 +12,11 @@ use tractorun_contract::failure::{Cause, Failure};
 use tractorun_contract::job_spec::Mesh;
 use tractorun_contract::topology::Topology;
 
-use super::board::{BoardError, ControlEndpoint, Desk, Notice, NoticeBoard};
+use super::board::{BoardError, ControlEndpoint, Desk, JobSight, Jobs, Notice, NoticeBoard};
 use super::{Closer, Membership, RendezvousError, Settings, join};
 use crate::control::Pulses;
 use crate::control::hub::{BoxFuture, Record};
+use crate::control::progress::{Preparations, Progress, Step};
 use crate::control::wire::{Join, JoinKey, MAX_FRAME_BYTES, PROTOCOL, ReachedBy, Retry, ToNode};
 use crate::control::wire::{read_frame, write_frame};
 use crate::control::{HubCommand, HubEvent, LeaderMessage, LinkEvent, NodeMessage, Recipients, StopManner};
@@ -43,6 +44,8 @@ struct State {
     requests: usize,
     ended: usize,
     failures_hang: bool,
+    jobs: Jobs,
+    looks: usize,
 }
 
 struct MemoryDesk(MemoryBoard);
@@ -88,6 +91,14 @@ impl NoticeBoard for MemoryBoard {
         Ok(self.with(|state| {
             state.requests += 1;
             state.notices.get(&incarnation).cloned()
+        }))
+    }
+
+    async fn jobs(&self, operation_id: &str, _limit: u32) -> Result<Jobs, BoardError> {
+        assert_eq!(operation_id, OPERATION);
+        Ok(self.with(|state| {
+            state.looks += 1;
+            state.jobs.clone()
         }))
     }
 }
@@ -140,6 +151,7 @@ fn settings(node_count: u32, node_rank: u32) -> Settings {
         // Port 0 lets the kernel choose the control port.
         ports: vec![base, base + 1, 0],
         metrics_port: Some(base + 3),
+        progress: watch::channel(Progress::Ready).1,
         pulses: Pulses::default(),
         host: "localhost".into(),
         advertise_host: Some("127.0.0.1".into()),
@@ -186,11 +198,19 @@ async fn introduce(endpoint: &ControlEndpoint, change: impl FnOnce(&mut Join)) -
         ports: vec![1, 2],
         metrics_port: None,
         reached_by: ReachedBy::Address([127, 0, 0, 1].into()),
+        progress: Progress::Ready,
     };
     change(&mut join);
     write_frame(&mut stream, &join).await.unwrap();
     let answer = read_frame(&mut stream, MAX_FRAME_BYTES).await.unwrap();
     (stream, answer)
+}
+
+/// Waits until a leader with these pulses has let that node in.
+async fn wait_until_joined(pulses: &Pulses, node_rank: u32) {
+    while !pulses.ages().contains_key(&node_rank) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 fn failure() -> Failure {
@@ -284,7 +304,10 @@ async fn a_wrong_key_a_wrong_incarnation_and_a_late_join_are_refused() {
     };
     assert_eq!(refusal(|join| join.key = JoinKey::new("guess")).await, "wrong join key");
     assert_eq!(refusal(|join| join.incarnation = 5).await, "this is not incarnation 5");
-    assert_eq!(refusal(|join| join.node_rank = 2).await, "node rank 2: expected one from 1 to 1");
+    assert_eq!(
+        refusal(|join| join.node_rank = 2).await,
+        "node rank 2 is none of this run: expected one from 1 to 1"
+    );
     assert_eq!(refusal(|join| join.protocol = 9).await, "protocol 9, expected 3");
 
     let _follower = start(&board, settings(2, 1)).await.unwrap().unwrap();
@@ -312,11 +335,11 @@ async fn an_older_runs_incarnation_is_not_joined() {
 }
 
 #[tokio::test]
-async fn a_restarted_node_replaces_its_first_join() {
+async fn a_job_that_lost_its_connection_replaces_its_first_join() {
     let board = MemoryBoard::new();
     let leader = start(&board, leader_settings(3));
     let endpoint = board.endpoint().await;
-    let (mut first, answer) = introduce(&endpoint, |_| ()).await;
+    let (mut first, answer) = introduce(&endpoint, |join| join.job_id = "job1".into()).await;
     assert_eq!(answer, ToNode::Joined);
     let second = start(&board, settings(3, 1));
     // The first connection of that node is closed when the second has joined.
@@ -335,10 +358,88 @@ async fn a_restarted_node_replaces_its_first_join() {
 }
 
 #[tokio::test]
+async fn a_second_job_of_a_rank_is_let_in_when_the_first_is_gone() {
+    let board = MemoryBoard::new();
+    let leader = start(&board, leader_settings(2));
+    let endpoint = board.endpoint().await;
+    let (first, answer) = introduce(&endpoint, |join| {
+        join.job_id = "first".into();
+        join.progress = Progress::Preparing([Step::Unpack].into());
+    })
+    .await;
+    assert_eq!(answer, ToNode::Joined);
+    let (_, answer) = introduce(&endpoint, |join| join.job_id = "second".into()).await;
+    let reason = "node 1 is here already: job first on made-up; this is job second".to_owned();
+    assert_eq!(answer, ToNode::Refused { reason, retry: Retry::Later });
+    let second = start(&board, settings(2, 1));
+    drop(first);
+    assert_eq!(leader.await.unwrap().unwrap().topology.workers[2].job_id, "job1");
+    second.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn all_begin_when_the_last_is_ready_in_whatever_order_they_came() {
+    let board = MemoryBoard::new();
+    let nodes: Vec<_> = (0..3).map(|_| Preparations::of([Step::Unpack])).collect();
+    let progress = |rank: usize| nodes[rank].watch();
+    let leader = Settings { progress: progress(0), ..leader_settings(3) };
+    let pulses = leader.pulses.clone();
+    let leader = start(&board, leader);
+    let first = start(&board, Settings { progress: progress(1), ..settings(3, 1) });
+    let second = start(&board, Settings { progress: progress(2), ..settings(3, 2) });
+    for rank in [1, 2] {
+        wait_until_joined(&pulses, rank).await;
+    }
+    nodes[2].done(Step::Unpack);
+    nodes[0].done(Step::Unpack);
+    board.with(|state| assert!(state.topologies.is_empty()));
+    nodes[1].done(Step::Unpack);
+    for node in [leader, first, second] {
+        assert_eq!(node.await.unwrap().unwrap().topology.workers.len(), 6);
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_cannot_begin_is_everybodys_verdict() {
+    for failing in 0..3_usize {
+        let board = MemoryBoard::new();
+        let nodes: Vec<_> = (0..3).map(|_| Preparations::of([Step::Unpack])).collect();
+        let leader = Settings { progress: nodes[0].watch(), ..leader_settings(3) };
+        let pulses = leader.pulses.clone();
+        let mut meetings = vec![start(&board, leader)];
+        for (rank, node) in (0..).zip(&nodes).skip(1) {
+            meetings.push(start(&board, Settings { progress: node.watch(), ..settings(3, rank) }));
+            wait_until_joined(&pulses, rank).await;
+        }
+        nodes[failing].fail("cannot unpack `a`: torn\nhint: pack again", 64);
+        let reason = "could not begin: cannot unpack `a`: torn";
+        let expected = format!("rendezvous failed: node {failing} (127.0.0.1) {reason}");
+        for meeting in meetings {
+            let error = meeting.await.unwrap().unwrap_err();
+            assert_eq!((error.to_string(), error.exit_code()), (expected.clone(), 64));
+        }
+        board.with(|state| {
+            let [(0, failure)] = state.failures.as_slice() else { panic!("{:?}", state.failures) };
+            assert_eq!((failure.node_rank as usize, failure.exit_code), (failing, 64));
+            assert_eq!(failure.job_id, format!("job{failing}"));
+        });
+    }
+}
+
+#[tokio::test]
 async fn the_leader_names_who_is_missing_and_tells_who_waits() {
     let board = MemoryBoard::new();
-    let leader = start(&board, Settings { heartbeat: LONG * 10, ..leader_settings(4) });
-    let (mut node, answer) = introduce(&board.endpoint().await, |join| join.node_rank = 2).await;
+    let running = JobSight { state: "running".into(), address: Some("gpu-7:9012".into()) };
+    board.with(|state| state.jobs = Jobs { by_cookie: [(3, running)].into(), complete: true });
+    let leader = start(&board, Settings { heartbeat: LONG * 10, ..leader_settings(5) });
+    let endpoint = board.endpoint().await;
+    let (mut node, answer) = introduce(&endpoint, |join| join.node_rank = 2).await;
+    assert_eq!(answer, ToNode::Joined);
+    let (_busy, answer) = introduce(&endpoint, |join| {
+        join.node_rank = 4;
+        join.progress = Progress::Preparing([Step::Unpack, Step::Secrets].into());
+    })
+    .await;
     assert_eq!(answer, ToNode::Joined);
     // From here on time passes as soon as everybody waits for it.
     tokio::time::pause();
@@ -348,7 +449,8 @@ async fn the_leader_names_who_is_missing_and_tells_who_waits() {
             other => break other,
         }
     };
-    let what = "rendezvous timed out after 60 s: 2 of 4 nodes joined, missing: 1, 3";
+    let what = "rendezvous timed out after 60 s: 2 of 5 nodes are ready, waiting for 1 (not here, no job yet); \
+                3 (not here, job running on gpu-7:9012); 4 (unpacking and fetching secrets)";
     assert_eq!(refusal, ToNode::Refused { reason: what.into(), retry: Retry::Never });
     drop(node);
     let error = leader.await.unwrap().unwrap_err();
@@ -359,11 +461,13 @@ async fn the_leader_names_who_is_missing_and_tells_who_waits() {
              or cannot reach the leader"
         )
     );
-    assert_eq!(error.exit().code(), 201);
+    assert_eq!(error.exit_code(), 201);
     board.with(|state| {
         assert_eq!(state.failures.len(), 1);
         assert_eq!(state.failures[0].1.exit_code, 201);
         assert_eq!(state.ended, 1);
+        // At 5, 10, 20 and 40 s.
+        assert_eq!(state.looks, 4);
     });
 }
 
@@ -471,7 +575,7 @@ async fn lost_leadership_ends_the_rendezvous() {
     board.deposed.send(true).unwrap();
     let error = leader.await.unwrap().unwrap_err();
     assert_eq!(error.to_string(), "rendezvous failed: leadership is lost: no such transaction");
-    assert_eq!(error.exit().code(), 203);
+    assert_eq!(error.exit_code(), 203);
 }
 
 #[tokio::test]
