@@ -105,6 +105,11 @@ impl Report {
         say(&self.render(text, None));
     }
 
+    /// What may help against what was said before: `hint: text`.
+    pub fn hint(self, text: &str) {
+        say(&self.render_hint(text));
+    }
+
     /// The launcher failed: the error and its causes on one line, then their hints.
     pub fn failure(self, error: &anyhow::Error) {
         self.error(&on_one_line(error));
@@ -121,10 +126,12 @@ impl Report {
         let mut out = String::new();
         let (label, style) = kind.unwrap_or(("", "1"));
         let _ = writeln!(out, "{}{text}", self.styled(&format!("tractorun: {label}"), style));
-        for hint in parts {
-            let _ = writeln!(out, "{}{hint}", self.styled("hint: ", "1;36"));
-        }
+        parts.for_each(|hint| out.push_str(&self.render_hint(hint)));
         out
+    }
+
+    fn render_hint(self, text: &str) -> String {
+        format!("{}{text}\n", self.styled("hint: ", "1;36"))
     }
 
     fn styled(self, text: &str, style: &str) -> String {

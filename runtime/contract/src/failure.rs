@@ -4,6 +4,12 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use fates::{Fate, FateGroup, Fates, RecordedExit};
+pub use oom::{OomEvidence, OutOfMemory};
+
+mod fates;
+mod oom;
+
 /// Name of the attribute of an incarnation that holds the [`Failure`].
 pub const FAILURE_ATTRIBUTE: &str = "failure";
 
@@ -42,6 +48,13 @@ pub struct Failure {
     /// answered by one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_restarted: Option<NotRestarted>,
+    /// The kernel's word that the node ran out of memory, if it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oom: Option<OutOfMemory>,
+    /// What became of all other workers; empty until it is known. The record is written twice: at once, so that
+    /// there is one whatever happens, and once more when all nodes have stopped.
+    #[serde(default, skip_serializing_if = "Fates::is_empty")]
+    pub others: Fates,
 }
 
 /// Why a failure was not answered by a restart in place.
@@ -147,11 +160,19 @@ impl fmt::Display for Failure {
             Cause::Preempted { signal } => write!(f, "was preempted ({signal})"),
             Cause::StartUpFailed { reason } => write!(f, "could not begin: {reason}"),
         }?;
+        let was_killed = matches!(&self.cause, Cause::WorkerKilled { signal } if signal == "SIGKILL");
+        if let (true, Some(oom)) = (was_killed, &self.oom) {
+            write!(f, ": {oom}")?;
+        }
         if self.elapsed_seconds > 0.0 {
             write!(f, " after {:.1} s", self.elapsed_seconds)?;
         }
         if self.attempt > 0 {
             write!(f, " in attempt {}", self.attempt)?;
+        }
+        if let (false, Some(oom)) = (was_killed, &self.oom) {
+            // It may have failed because of it: such as a training process whose data loader is gone.
+            write!(f, "; a process of this node was killed: {oom}")?;
         }
         match self.not_restarted {
             Some(not_restarted) => write!(f, "; {not_restarted}"),
@@ -208,6 +229,8 @@ mod tests {
             elapsed_seconds: 12.34,
             stderr_tail: vec!["boom".into()],
             not_restarted: None,
+            oom: None,
+            others: Fates::default(),
         }
     }
 
@@ -237,6 +260,37 @@ mod tests {
         let exhausted = NotRestarted::Exhausted { used: 3, max: 3 };
         assert_eq!(text(Some(exhausted)), format!("{who}; 3 of 3 restarts are used"));
         assert_eq!(text(Some(NotRestarted::NeverCode)), format!("{who}; this exit code is never retried"));
+    }
+
+    #[test]
+    fn says_that_memory_ran_out() {
+        let oom = OutOfMemory { kills: 1, evidence: OomEvidence::MemoryEvents, limit_bytes: Some(8 << 30) };
+        let mut killed = failure(Cause::WorkerKilled { signal: "SIGKILL".into() });
+        killed.oom = Some(oom.clone());
+        assert_eq!(
+            killed.to_string(),
+            "rank 3 on node 1 (gpu-7) was killed by SIGKILL: out of memory (limit 8.0 GiB) after 12.3 s"
+        );
+        let mut exited = failure(Cause::WorkerExited { code: 1 });
+        exited.oom = Some(oom);
+        assert_eq!(
+            exited.to_string(),
+            "rank 3 on node 1 (gpu-7) exited with code 1 after 12.3 s; a process of this node was killed: \
+             out of memory (limit 8.0 GiB)"
+        );
+    }
+
+    /// A record as the first release wrote it: old inits and new launchers work together.
+    #[test]
+    fn records_without_the_newer_fields_are_read() {
+        let record = serde_json::json!({
+            "cause": "worker_exited", "code": 7, "rank": 3, "node_rank": 1, "host": "gpu-7", "job_id": "1-2-3-4",
+            "attempt": 0, "exit_code": 7, "elapsed_seconds": 12.34, "stderr_tail": ["boom"],
+        });
+        let read: Failure = serde_json::from_value(record.clone()).unwrap();
+        assert_eq!(read, failure(Cause::WorkerExited { code: 7 }));
+        // And the other way round: what is not known is not written.
+        assert_eq!(serde_json::to_value(read).unwrap(), record);
     }
 
     #[test]

@@ -10,5 +10,6 @@ pub mod exit;
 pub mod failure;
 pub mod job_spec;
 pub mod logs;
+pub mod ranks;
 pub mod secret;
 pub mod topology;

@@ -11,6 +11,7 @@ pub mod driver;
 pub mod job;
 pub mod logging;
 pub mod metrics;
+pub mod oom;
 pub mod output;
 pub mod rendezvous;
 pub mod supervisor;

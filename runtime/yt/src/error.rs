@@ -46,6 +46,8 @@ pub mod codes {
     pub const USER_QUEUE_FULL: i32 = 904;
     /// A prerequisite transaction is gone.
     pub const PREREQUISITE_FAILED: i32 = 1000;
+    /// A job used more memory than it may; attributes `usage` and `limit`, in bytes.
+    pub const MEMORY_LIMIT_EXCEEDED: i32 = 1200;
     /// The job archive is not there.
     pub const JOB_ARCHIVE_UNAVAILABLE: i32 = 1910;
     /// No such operation.

@@ -58,6 +58,11 @@ impl Terminal {
         self.lock().above(|| self.report.error(&text.to_string()));
     }
 
+    /// What may help.
+    pub fn hint(&self, text: impl Display) {
+        self.lock().above(|| self.report.hint(&text.to_string()));
+    }
+
     /// What is going on now. `moving` is what changes all the time, such as seconds: a terminal shows it, a
     /// pipe would only be flooded.
     pub fn status(&self, text: &str, moving: &str) {

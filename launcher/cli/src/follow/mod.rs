@@ -15,6 +15,7 @@ use crate::settings::ProxyStderrMode;
 use stderr::StderrTail;
 
 pub mod stderr;
+pub mod telling;
 pub mod verdict;
 
 /// Pause between two looks at the operation while everything is still new.

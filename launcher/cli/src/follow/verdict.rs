@@ -11,44 +11,54 @@ use tractorun_yt::{BatchRequest, Client, Error, JobFilter, StderrRange, YsonValu
 use crate::report::ExitStatus;
 use crate::settings::{Place, ProxyStderrMode};
 
+use super::telling::{MEMORY_KILL_CODE, MemoryKill, TAIL_LINES, Telling};
 use super::{End, Followed};
 
 /// Incarnations that are looked through for ours, newest first: another run may have begun meanwhile.
 const RECENT_INCARNATIONS: u32 = 3;
 
-/// Lines of a failed job's stderr that are shown.
-const TAIL_LINES: usize = 20;
-
-/// Enough for so many lines.
+/// Enough for the last lines of a job's stderr.
 const TAIL_BYTES: u64 = 1 << 20;
+
+/// What init left of a failure.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Record {
+    /// The failure.
+    pub failure: Failure,
+    /// The attribute that it is in.
+    pub path: String,
+}
 
 /// The record of that operation's failure, if init left one.
 pub async fn read_failure(
     client: &Client,
     yt_path: &str,
     operation_id: &str,
-) -> Result<Option<Failure>, Error> {
+) -> Result<Option<Record>, Error> {
     let newest = client.get(&format!("{yt_path}/@{}", cypress::INCARNATION_ID)).await?;
     let Some(newest) = newest.as_uint().and_then(|newest| u32::try_from(newest).ok()) else {
         return Ok(None);
     };
     let oldest = (newest + 1).saturating_sub(RECENT_INCARNATIONS);
-    let requests = (oldest..=newest).rev().flat_map(|id| {
-        let incarnation = cypress::incarnation(yt_path, id);
-        [cypress::incarnation::OPERATION_ID, FAILURE_ATTRIBUTE].map(|attribute| {
-            BatchRequest::new("get").parameter("path", value::string(format!("{incarnation}/@{attribute}")))
-        })
+    let incarnations: Vec<u32> = (oldest..=newest).rev().collect();
+    let attribute = |id: u32, name: &str| format!("{}/@{name}", cypress::incarnation(yt_path, id));
+    let requests = incarnations.iter().flat_map(|id| {
+        [cypress::incarnation::OPERATION_ID, FAILURE_ATTRIBUTE]
+            .map(|name| BatchRequest::new("get").parameter("path", value::string(attribute(*id, name))))
     });
     let answers = client.execute_batch(requests.collect()).await?;
-    let ours = answers.chunks_exact(2).find_map(|pair| match pair {
-        [Ok(id), failure] if id.as_str() == Some(operation_id) => Some(failure),
+    let ours = incarnations.iter().zip(answers.chunks_exact(2)).find_map(|(id, pair)| match pair {
+        [Ok(operation), failure] if operation.as_str() == Some(operation_id) => Some((*id, failure)),
         _ => None,
     });
     match ours {
-        Some(Ok(failure)) => value::to_deserialize(failure).map(Some).or_else(|error| {
-            tracing::debug!("cannot understand the failure record: {error}");
-            Ok(None)
-        }),
+        Some((id, Ok(failure))) => match value::to_deserialize(failure) {
+            Ok(failure) => Ok(Some(Record { failure, path: attribute(id, FAILURE_ATTRIBUTE) })),
+            Err(error) => {
+                tracing::debug!("cannot understand the failure record: {error}");
+                Ok(None)
+            }
+        },
         _ => Ok(None),
     }
 }
@@ -56,71 +66,60 @@ pub async fn read_failure(
 /// Says what happened and names the launcher's exit status.
 pub async fn report(followed: &Followed, end: End) -> ExitStatus {
     let Followed { client, operation_id, yt_path, terminal, .. } = followed;
-    if end == End::Completed {
-        terminal.line(format_args!("operation {operation_id} completed"));
-        return ExitStatus::Success;
-    }
-    let failure = match read_failure(client, yt_path, operation_id).await {
-        Ok(failure) => failure,
-        Err(error) => {
-            tracing::debug!("cannot read the failure record: {error}");
-            None
+    match end {
+        End::Completed => {
+            terminal.line(format_args!("operation {operation_id} completed"));
+            ExitStatus::Success
         }
-    };
-    if let (End::Failed, Some(failure)) = (end, &failure) {
-        if !(failure.node_rank == 0 && followed.proxy_stderr_mode == ProxyStderrMode::Primary) {
-            terminal.write(&quote(&failure.stderr_tail));
+        End::Aborted => {
+            let error = operation_error(client, operation_id).await;
+            terminal.error(format_args!("operation {operation_id} was aborted: {}", reason(error.as_ref())));
+            ExitStatus::Failure
         }
-        let prefix = format!("operation {operation_id} failed: ");
-        terminal.error(describe(&prefix, failure, Place::Cluster));
-        return ExitStatus::Job(failure.exit_code);
-    }
-    let error = operation_error(client, operation_id).await;
-    let text = error.as_ref().map_or("the cluster gives no reason", |error| &error.innermost().message);
-    if end == End::Aborted {
-        terminal.error(format_args!("operation {operation_id} was aborted: {text}"));
-        return ExitStatus::Failure;
-    }
-    terminal.write(&quote(&failed_job_tail(followed).await));
-    terminal.error(format_args!("operation {operation_id} failed: {text}"));
-    error.as_ref().and_then(exit_code).map_or(ExitStatus::Failure, ExitStatus::Job)
-}
-
-/// The verdict as an error's text: who, where, what, and what may help.
-pub fn describe(prefix: &str, failure: &Failure, place: Place) -> String {
-    match hint(failure, place) {
-        Some(hint) => format!("{prefix}{failure}\nhint: {hint}"),
-        None => format!("{prefix}{failure}"),
+        End::Failed => {
+            let record = match read_failure(client, yt_path, operation_id).await {
+                Ok(record) => record,
+                Err(error) => {
+                    tracing::debug!("cannot read the failure record: {error}");
+                    None
+                }
+            };
+            let (telling, status) = explain(followed, record).await;
+            telling.tell(&format!("operation {operation_id} failed: "), terminal);
+            status
+        }
     }
 }
 
-/// Lines of a job, set off from the launcher's own.
-pub fn quote(lines: &[String]) -> Vec<u8> {
-    lines.iter().flat_map(|line| format!("  | {line}\n").into_bytes()).collect()
+/// What init knows comes first. The exception is a job that the cluster itself killed: its init could not say so, and
+/// what another one saw of it is only that it was gone.
+async fn explain(followed: &Followed, record: Option<Record>) -> (Telling, ExitStatus) {
+    let is_lost = |record: &Record| matches!(record.failure.cause, Cause::NodeLost { .. });
+    if let Some(Record { failure, path }) = record.as_ref().filter(|record| !is_lost(record)) {
+        let was_shown = failure.node_rank == 0 && followed.proxy_stderr_mode == ProxyStderrMode::Primary;
+        let telling = Telling::of_record(failure, Place::Cluster).with_record_at(path.clone());
+        let telling = if was_shown { telling.without_tail() } else { telling };
+        return (telling, ExitStatus::Job(failure.exit_code));
+    }
+    let error = operation_error(&followed.client, &followed.operation_id).await;
+    let failure = record.as_ref().map(|record| &record.failure);
+    if let Some(kill) = error.as_ref().and_then(MemoryKill::find) {
+        let job = FailedJob::find(followed).await;
+        let node = job.as_ref().and_then(FailedJob::node);
+        let telling = Telling::of_memory_kill(kill, node.as_deref(), failure);
+        let telling = telling.with_tail(failed_job_tail(followed, job).await);
+        return (telling, ExitStatus::Job(MEMORY_KILL_CODE));
+    }
+    if let Some(failure) = failure {
+        return (Telling::of_record(failure, Place::Cluster), ExitStatus::Job(failure.exit_code));
+    }
+    let tail = failed_job_tail(followed, FailedJob::find(followed).await).await;
+    let status = error.as_ref().and_then(exit_code).map_or(ExitStatus::Failure, ExitStatus::Job);
+    (Telling::of_text(reason(error.as_ref())).with_tail(tail), status)
 }
 
-fn hint(failure: &Failure, place: Place) -> Option<&'static str> {
-    match (&failure.cause, place) {
-        (Cause::WorkerKilled { signal } | Cause::SidecarKilled { signal, .. }, Place::Cluster)
-            if signal == "SIGKILL" =>
-        {
-            Some(
-                "the kernel kills a process when the node's memory is used up; a higher `resources.memory_limit` may help",
-            )
-        }
-        (Cause::WorkerKilled { signal } | Cause::SidecarKilled { signal, .. }, Place::Local)
-            if signal == "SIGKILL" =>
-        {
-            Some("the kernel kills a process when this machine's memory is used up")
-        }
-        (Cause::WorkerNotStarted { .. } | Cause::SidecarNotStarted { .. }, Place::Cluster) => {
-            Some("the command must exist in the image, or be bound with `bind_local`")
-        }
-        (Cause::NodeLost { .. }, Place::Cluster) => {
-            Some("the node went away without a word, or its network did; try again")
-        }
-        _ => None,
-    }
+fn reason(error: Option<&YtError>) -> &str {
+    error.map_or("the cluster gives no reason", |error| &error.innermost().message)
 }
 
 async fn operation_error(client: &Client, operation_id: &str) -> Option<YtError> {
@@ -128,18 +127,48 @@ async fn operation_error(client: &Client, operation_id: &str) -> Option<YtError>
     YtError::from_value(operation.at(&["result", "error"])?).filter(|error| error.code != 0)
 }
 
+/// The job that failed first.
+struct FailedJob {
+    job: YsonValue,
+}
+
+impl FailedJob {
+    async fn find(followed: &Followed) -> Option<Self> {
+        let filter = JobFilter { state: Some("failed".to_owned()), ..JobFilter::default() };
+        let jobs = followed.client.list_jobs(&followed.operation_id, filter).await.unwrap_or_default();
+        let finished =
+            |job: &YsonValue| job.get("finish_time").and_then(YsonValue::as_str).map(str::to_owned);
+        jobs.into_iter().min_by_key(finished).map(|job| Self { job })
+    }
+
+    /// Rank of its node, which is its cookie.
+    fn cookie(&self) -> Option<i64> {
+        self.job.get("job_cookie").and_then(ValueExt::as_int)
+    }
+
+    /// Its node in words.
+    fn node(&self) -> Option<String> {
+        let address = self.job.get("address").and_then(YsonValue::as_str);
+        let host = address.map(|address| address.rsplit_once(':').map_or(address, |(host, _)| host));
+        match (self.cookie(), host) {
+            (Some(cookie), Some(host)) => Some(format!("node {cookie} ({host})")),
+            (Some(cookie), None) => Some(format!("node {cookie}")),
+            (None, Some(host)) => Some(format!("the node on {host}")),
+            (None, None) => None,
+        }
+    }
+}
+
 /// The last lines that a failed job wrote.
-async fn failed_job_tail(followed: &Followed) -> Vec<String> {
+async fn failed_job_tail(followed: &Followed, job: Option<FailedJob>) -> Vec<String> {
     let Followed { client, operation_id, .. } = followed;
-    let filter = JobFilter { state: Some("failed".to_owned()), ..JobFilter::default() };
-    let jobs = client.list_jobs(operation_id, filter).await.unwrap_or_default();
-    let finished = |job: &&YsonValue| job.get("finish_time").and_then(YsonValue::as_str).map(str::to_owned);
-    let Some(job) = jobs.iter().min_by_key(finished) else { return Vec::new() };
-    let cookie = job.get("job_cookie").and_then(ValueExt::as_int);
-    if followed.proxy_stderr_mode == ProxyStderrMode::Primary && cookie.is_none_or(|cookie| cookie == 0) {
+    let Some(failed) = job else { return Vec::new() };
+    let is_primary = failed.cookie().is_none_or(|cookie| cookie == 0);
+    if followed.proxy_stderr_mode == ProxyStderrMode::Primary && is_primary {
         // They were shown as they came.
         return Vec::new();
     }
+    let job = failed.job;
     let size = job.get("stderr_size").and_then(ValueExt::as_uint).unwrap_or(0);
     let Some(job) = job.get("id").and_then(YsonValue::as_str) else { return Vec::new() };
     let range = StderrRange { offset: size.saturating_sub(TAIL_BYTES), limit: TAIL_BYTES };
@@ -213,32 +242,5 @@ mod tests {
         let text = (0..30).map(|number| number.to_string()).collect::<Vec<_>>().join("\n");
         let lines = last_lines(text.as_bytes());
         assert_eq!((lines.len(), lines[0].as_str(), lines[19].as_str()), (TAIL_LINES, "10", "29"));
-        assert_eq!(quote(&["a".into(), "b".into()]), b"  | a\n  | b\n");
-    }
-
-    #[test]
-    fn verdicts_carry_a_hint_where_there_is_one() {
-        let mut failure = Failure {
-            cause: Cause::WorkerExited { code: 7 },
-            rank: Some(3),
-            node_rank: 1,
-            host: "h".into(),
-            job_id: "j".into(),
-            attempt: 0,
-            exit_code: 7,
-            elapsed_seconds: 1.0,
-            stderr_tail: Vec::new(),
-            not_restarted: None,
-        };
-        assert_eq!(
-            describe("", &failure, Place::Cluster),
-            "rank 3 on node 1 (h) exited with code 7 after 1.0 s"
-        );
-        failure.cause = Cause::WorkerKilled { signal: "SIGKILL".into() };
-        assert!(
-            describe("x: ", &failure, Place::Cluster)
-                .contains("x: rank 3 on node 1 (h) was killed by SIGKILL")
-        );
-        assert!(describe("x: ", &failure, Place::Cluster).contains("\nhint: the kernel kills"));
     }
 }

@@ -21,6 +21,7 @@ use crate::commands::interrupt::{Interrupts, Stop};
 use crate::commands::prepare;
 use crate::commands::submit::client_config;
 use crate::commands::terminal::Terminal;
+use crate::follow::telling::Telling;
 use crate::follow::verdict;
 use crate::operation;
 use crate::pack::Cancel;
@@ -213,10 +214,10 @@ async fn conclude(
     let Some(code) = codes.iter().copied().find(|code| *code != 0) else {
         return ExitStatus::Success;
     };
-    if let Ok(Some(failure)) = verdict::read_failure(client, &settings.yt_path, operation_id).await {
+    if let Ok(Some(record)) = verdict::read_failure(client, &settings.yt_path, operation_id).await {
         // The worker's last lines are on the terminal already.
-        terminal.error(verdict::describe("", &failure, Place::Local));
-        ExitStatus::Job(failure.exit_code)
+        Telling::of_record(&record.failure, Place::Local).without_tail().tell("", terminal);
+        ExitStatus::Job(record.failure.exit_code)
     } else {
         terminal.error(format_args!("the job failed with code {code}"));
         ExitStatus::Job(code)

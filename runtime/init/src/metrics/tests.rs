@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tractorun_contract::exit::ExitReason;
-use tractorun_contract::failure::{Cause, Failure};
+use tractorun_contract::failure::{Cause, Failure, Fates};
 use tractorun_sys::{Pid, Signal};
 
 use super::exporter::Exporter;
@@ -33,6 +33,8 @@ fn failure(cause: Cause) -> Failure {
         elapsed_seconds: 1.5,
         stderr_tail: vec![SECRET.into()],
         not_restarted: None,
+        oom: None,
+        others: Fates::default(),
     }
 }
 

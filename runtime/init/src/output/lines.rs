@@ -3,9 +3,6 @@
 /// A line longer than this is passed on in pieces, so that a stream without newlines needs no memory.
 pub(super) const LINE_LIMIT: usize = 1024 * 1024;
 
-/// What a report shows at most of a line that has no end.
-const UNFINISHED_BYTES: usize = 1000;
-
 /// How a worker's lines appear.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Style {
@@ -67,10 +64,9 @@ impl Splitter {
         }
     }
 
-    /// The beginning of a line whose end has not come, as text.
-    pub(super) fn unfinished(&self) -> Option<String> {
-        let shown = &self.partial[..self.partial.len().min(UNFINISHED_BYTES)];
-        (!shown.is_empty()).then(|| String::from_utf8_lossy(shown).into_owned())
+    /// The beginning of a line whose end has not come.
+    pub(super) fn unfinished(&self) -> &[u8] {
+        &self.partial
     }
 
     /// Passes on the complete lines at the beginning of `bytes`; returns the rest.

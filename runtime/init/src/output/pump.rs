@@ -135,8 +135,7 @@ impl Pump {
         for stream in self.streams.iter_mut().filter(|stream| stream.member == member) {
             stream.drain(&mut self.buffer, &mut self.batch);
             if let Some(tail) = &stream.tail {
-                last_lines = tail.lines();
-                last_lines.extend(stream.splitter.unfinished());
+                last_lines = tail.lines(stream.splitter.unfinished());
             }
         }
         self.flush_batch();

@@ -5,8 +5,11 @@ use std::collections::VecDeque;
 /// Lines kept.
 pub(super) const TAIL_LINES: usize = 50;
 
-/// Bytes kept of each: a record is read by people, and the cluster takes no large attributes.
+/// Bytes kept of each: a record is read by people.
 const LINE_BYTES: usize = 1000;
+
+/// Bytes kept of all of them: the record is an attribute, which the cluster keeps in the memory of its masters.
+const TAIL_BYTES: usize = 16 * 1024;
 
 /// The last lines of a stream.
 #[derive(Debug, Default)]
@@ -30,9 +33,24 @@ impl Tail {
         }
     }
 
-    /// The lines as text, oldest first.
-    pub(super) fn lines(&self) -> Vec<String> {
-        self.lines.iter().map(|line| String::from_utf8_lossy(line).into_owned()).collect()
+    /// The lines as text, oldest first, with what was begun after them (which is none if it is empty): the last ones
+    /// that are within the bounds.
+    pub(super) fn lines(&self, unfinished: &[u8]) -> Vec<String> {
+        let unfinished = Some(visible(unfinished)).filter(|line| !line.is_empty());
+        let newest_first = unfinished.into_iter().chain(self.lines.iter().rev().map(Vec::as_slice));
+        let mut left = TAIL_BYTES;
+        let mut lines: Vec<String> = newest_first
+            .take(TAIL_LINES)
+            .map(String::from_utf8_lossy)
+            .take_while(|line| {
+                let fits = line.len() <= left;
+                left = left.saturating_sub(line.len());
+                fits
+            })
+            .map(std::borrow::Cow::into_owned)
+            .collect();
+        lines.reverse();
+        lines
     }
 }
 
@@ -54,7 +72,7 @@ mod tests {
         let (early, late) = text.split_at(text.find("line 100").unwrap());
         tail.push(early.as_bytes());
         tail.push(late.as_bytes());
-        let lines = tail.lines();
+        let lines = tail.lines(b"");
         assert_eq!(lines.len(), TAIL_LINES);
         assert_eq!((lines[0].as_str(), lines[49].as_str()), ("line 70", "line 119"));
     }
@@ -63,13 +81,34 @@ mod tests {
     fn progress_bars_are_kept_as_they_look() {
         let mut tail = Tail::default();
         tail.push(b"\r 10%\r 99%\nwindows\r\n\n\xff\n");
-        assert_eq!(tail.lines(), [" 99%", "windows", "", "\u{fffd}"]);
+        assert_eq!(tail.lines(b""), [" 99%", "windows", "", "\u{fffd}"]);
     }
 
     #[test]
     fn long_lines_are_cut() {
         let mut tail = Tail::default();
         tail.push(&[b'x'; 5000]);
-        assert_eq!(tail.lines()[0].len(), LINE_BYTES);
+        assert_eq!(tail.lines(b"")[0].len(), LINE_BYTES);
+    }
+
+    #[test]
+    fn what_is_not_finished_is_the_last_line() {
+        let mut tail = Tail::default();
+        (0..TAIL_LINES).for_each(|number| tail.push(format!("{number}\n").as_bytes()));
+        let lines = tail.lines(b"half a line");
+        assert_eq!(lines.len(), TAIL_LINES);
+        assert_eq!((lines[0].as_str(), lines[48].as_str(), lines[49].as_str()), ("1", "49", "half a line"));
+    }
+
+    #[test]
+    fn the_last_lines_are_kept_that_fit() {
+        let mut tail = Tail::default();
+        // Bytes that are no text need three each as text.
+        (0..TAIL_LINES).for_each(|_| tail.push(&[0xff; LINE_BYTES]));
+        tail.push(b"the end\n");
+        let lines = tail.lines(b"");
+        assert_eq!(lines.len(), 1 + (TAIL_BYTES - 7) / (3 * LINE_BYTES));
+        assert!(lines.iter().map(String::len).sum::<usize>() <= TAIL_BYTES);
+        assert_eq!(lines.last().unwrap(), "the end");
     }
 }

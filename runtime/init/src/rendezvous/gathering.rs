@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use tractorun_contract::failure::{Cause, Failure};
+use tractorun_contract::failure::{Cause, Failure, Fates};
 use tractorun_contract::job_spec::Mesh;
 use tractorun_contract::topology::{Topology, WorkerAddress};
 
@@ -148,6 +148,8 @@ impl Gathering {
             elapsed_seconds: 0.0,
             stderr_tail: Vec::new(),
             not_restarted: None,
+            oom: None,
+            others: Fates::default(),
         })
     }
 

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 use tracing::{debug, info, warn};
-use tractorun_contract::failure::{Cause, Failure};
+use tractorun_contract::failure::{Cause, Failure, Fates};
 use tractorun_contract::topology::Topology;
 
 use super::address::{OwnAddresses, resolve};
@@ -288,6 +288,8 @@ fn own_failure(settings: &Settings, reason: String, exit_code: u8) -> Failure {
         elapsed_seconds: 0.0,
         stderr_tail: Vec::new(),
         not_restarted: None,
+        oom: None,
+        others: Fates::default(),
     }
 }
 

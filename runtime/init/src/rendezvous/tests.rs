@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tractorun_contract::failure::{Cause, Failure};
+use tractorun_contract::failure::{Cause, Failure, Fates};
 use tractorun_contract::job_spec::Mesh;
 use tractorun_contract::topology::Topology;
 
@@ -225,6 +225,8 @@ fn failure() -> Failure {
         elapsed_seconds: 1.0,
         stderr_tail: vec![],
         not_restarted: None,
+        oom: None,
+        others: Fates::default(),
     }
 }
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use tractorun_contract::exit::{ExitReason, InitExit};
-use tractorun_contract::failure::{Cause, Failure};
+use tractorun_contract::failure::{Cause, Failure, Fates};
 use tractorun_contract::job_spec::RestartPolicy;
 use tractorun_sys::{Pid, Signal};
 
@@ -486,6 +486,8 @@ impl Identity {
             elapsed_seconds: elapsed.as_secs_f64(),
             stderr_tail: Vec::new(),
             not_restarted: None,
+            oom: None,
+            others: Fates::default(),
         }
     }
 }
