@@ -4,7 +4,9 @@
 //! into their own configuration is masked as well.
 
 use serde_json::{Map, Value, json};
-use tractorun_contract::job_spec::JobSpec;
+use tractorun_contract::env::worker;
+use tractorun_contract::job_spec::{EnvSource, JobSpec};
+use tractorun_contract::placement::{CpuAffinity, OmpNumThreads, Placement};
 use tractorun_yt::{YsonNode, YsonValue};
 
 use crate::operation::OperationSpec;
@@ -27,8 +29,39 @@ pub fn document(
             "operation_spec": shown_spec(spec),
             "operation_id": operation_id,
             "job_spec": job_spec,
+            "placement": placement(job_spec),
         },
         "errors": [],
+    })
+}
+
+/// What every worker of a node will get, as far as that is known without the node: which of its GPUs, counted in its
+/// own order; the CPUs only it knows.
+fn placement(job_spec: &JobSpec) -> Value {
+    let JobSpec { mesh, placement: Placement { gpu_visibility, cpu_affinity, omp_num_threads }, env, .. } =
+        job_spec;
+    let of_user = env.iter().rfind(|variable| variable.name == worker::OMP_NUM_THREADS);
+    let threads = match (of_user.map(|variable| &variable.source), omp_num_threads) {
+        (Some(EnvSource::Value(value)), _) => json!(value),
+        (Some(EnvSource::CypressPath(path)), _) => json!({ "cypress_path": path }),
+        (None, OmpNumThreads::Torchrun) if mesh.process_per_node > 1 => json!(1),
+        // What the image says, or one for each CPU.
+        (None, OmpNumThreads::Torchrun) => Value::Null,
+        (None, OmpNumThreads::Auto | OmpNumThreads::Count(_)) => json!(omp_num_threads),
+    };
+    let has_gpus = mesh.gpu_per_process > 0;
+    let show = |local_rank| {
+        json!({
+            "local_rank": local_rank,
+            "gpus": mesh.gpus_of(local_rank).collect::<Vec<_>>(),
+            "gpu_visibility": has_gpus.then_some(gpu_visibility),
+            "cpu_affinity": if has_gpus { *cpu_affinity } else { CpuAffinity::None },
+            "omp_num_threads": threads,
+        })
+    };
+    json!({
+        "gpus_per_node": mesh.gpus_per_node(),
+        "workers": (0..mesh.process_per_node).map(show).collect::<Vec<_>>(),
     })
 }
 
@@ -102,6 +135,45 @@ mod tests {
         assert!(!value.to_string().contains("t0p"), "{value}");
         assert_eq!(value["a"]["yt_operation_spec"]["secure_vault"], json!({"key": "***", "other": "***"}));
         assert_eq!(value["a"]["yt_operation_spec"]["title"], "x");
+    }
+
+    #[test]
+    fn every_worker_is_shown_with_what_it_will_get() {
+        let shown = |more: Value| {
+            let mut spec = json!({
+                "version": "1.0", "cluster": {"proxy": "h"}, "yt_path": "//x", "command": ["sh"],
+                "mesh": {"node_count": 1, "process_per_node": 2, "gpu_per_process": 2},
+            });
+            spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            placement(&JobSpec::parse(spec.to_string().as_bytes()).unwrap())
+        };
+        let worker = |local_rank: u32, gpus: [u32; 2]| json!({"local_rank": local_rank, "gpus": gpus, "gpu_visibility": "all", "cpu_affinity": "numa", "omp_num_threads": 1});
+        let expected = json!({"gpus_per_node": 4, "workers": [worker(0, [0, 1]), worker(1, [2, 3])]});
+        assert_eq!(shown(json!({})), expected);
+
+        let given =
+            json!({"placement": {"gpu_visibility": "own", "cpu_affinity": "none", "omp_num_threads": 7}});
+        let worker = &shown(given)["workers"][1];
+        assert_eq!((&worker["gpu_visibility"], &worker["cpu_affinity"]), (&json!("own"), &json!("none")));
+        assert_eq!(worker["omp_num_threads"], 7);
+
+        let bare = json!({
+            "mesh": {"node_count": 1, "process_per_node": 1, "gpu_per_process": 0},
+            "placement": {"gpu_visibility": "own"},
+        });
+        let worker = json!({
+            "local_rank": 0, "gpus": [], "gpu_visibility": null, "cpu_affinity": "none", "omp_num_threads": null,
+        });
+        assert_eq!(shown(bare), json!({"gpus_per_node": 0, "workers": [worker]}));
+
+        let threads = |placement: &str, env: Value| {
+            let given = json!({"placement": {"omp_num_threads": placement}, "env": env});
+            shown(given)["workers"][0]["omp_num_threads"].clone()
+        };
+        assert_eq!(threads("auto", json!([])), "auto");
+        assert_eq!(threads("auto", json!([{"name": "OMP_NUM_THREADS", "value": "3"}])), "3");
+        let secret = json!([{"name": "OMP_NUM_THREADS", "cypress_path": "//s"}]);
+        assert_eq!(threads("auto", secret), json!({"cypress_path": "//s"}));
     }
 
     #[test]

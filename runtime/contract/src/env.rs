@@ -80,8 +80,26 @@ pub mod worker {
     pub const TRACTO_CONFIG: &str = "TRACTO_CONFIG";
     /// Python's module path, which the bound libraries are put in front of.
     pub const PYTHONPATH: &str = "PYTHONPATH";
+    /// Threads of a parallel region of OpenMP, and of most libraries for numbers.
+    pub const OMP_NUM_THREADS: &str = "OMP_NUM_THREADS";
     /// Keeps Python from writing `__pycache__` into folders that the job only borrows.
     pub const PYTHONDONTWRITEBYTECODE: &str = "PYTHONDONTWRITEBYTECODE";
+}
+
+/// Names that GPU drivers and libraries read.
+pub mod gpu {
+    /// CUDA: the GPUs to use, as numbers or UUIDs, in the order they are counted.
+    pub const CUDA_VISIBLE_DEVICES: &str = "CUDA_VISIBLE_DEVICES";
+    /// CUDA: in which order GPUs are counted.
+    pub const CUDA_DEVICE_ORDER: &str = "CUDA_DEVICE_ORDER";
+    /// Value of it: as `nvidia-smi` counts.
+    pub const PCI_BUS_ID: &str = "PCI_BUS_ID";
+    /// NVIDIA's container runtime: the GPUs a container gets.
+    pub const NVIDIA_VISIBLE_DEVICES: &str = "NVIDIA_VISIBLE_DEVICES";
+    /// AMD's HIP: the GPUs to use.
+    pub const HIP_VISIBLE_DEVICES: &str = "HIP_VISIBLE_DEVICES";
+    /// AMD's runtime below HIP: the GPUs there are for it.
+    pub const ROCR_VISIBLE_DEVICES: &str = "ROCR_VISIBLE_DEVICES";
 }
 
 /// Path of the job spec; its presence makes `tractorun-init` a job's init.
@@ -102,6 +120,13 @@ pub const LIFELINE: &str = "TRACTORUN_LIFELINE";
 /// Where workers start instead of the sandbox: set by `--local` without binds, so that `python3 train.py` means
 /// the file in front of the user.
 pub const WORKING_DIRECTORY: &str = "TRACTORUN_WORKING_DIRECTORY";
+
+/// Number of nodes that share this machine and its GPUs: set by `--local`.
+pub const NODES_HERE: &str = "TRACTORUN_NODES_HERE";
+
+/// Folder that stands for `/` where init looks for GPUs and NUMA nodes: in `proc`, `sys` and `dev`. For tests of
+/// placement on machines without GPUs.
+pub const HARDWARE_ROOT: &str = "TRACTORUN_HARDWARE_ROOT";
 
 /// `ADDRESS:PORT` that an init outside a job serves its metrics on, as `--metrics` says it.
 pub const METRICS: &str = "TRACTORUN_METRICS";

@@ -12,6 +12,8 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
+use crate::placement::Placement;
+
 /// The version that this build writes and the newest that it reads.
 pub const SPEC_VERSION: SpecVersion = SpecVersion { major: 1, minor: 0 };
 
@@ -70,6 +72,9 @@ pub struct JobSpec {
     /// What SIGTERM to init means where the cluster announces a preemption with it; without it SIGTERM is a stop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preemption: Option<Preemption>,
+    /// Which GPUs and CPUs workers get.
+    #[serde(default, skip_serializing_if = "Placement::is_default")]
+    pub placement: Placement,
 }
 
 /// How to reach the cluster from inside the job.
@@ -470,6 +475,7 @@ mod tests {
         assert_eq!(spec.timeouts, Timeouts::default());
         assert_eq!(spec.line_prefix, LinePrefix::Auto);
         assert_eq!(spec.sidecars, []);
+        assert_eq!(spec.placement, Placement::default());
     }
 
     #[test]

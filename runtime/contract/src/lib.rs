@@ -10,6 +10,7 @@ pub mod exit;
 pub mod failure;
 pub mod job_spec;
 pub mod logs;
+pub mod placement;
 pub mod ranks;
 pub mod secret;
 pub mod topology;

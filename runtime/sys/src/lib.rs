@@ -1,7 +1,7 @@
 //! Every system call of tractorun that needs unsafe code, and nothing else.
 //!
 //! Owns: process ids, signals, starting and reaping processes, finding and ending process trees, the guard
-//! above an init, pipes, the terminal's foreground group. Knows nothing about jobs, workers or policies, and keeps no state of its own:
+//! above an init, pipes, sets of CPUs, the terminal's foreground group. Knows nothing about jobs, workers or policies, and keeps no state of its own:
 //! who calls decides when. Linux only.
 //!
 //! Two rules hold for all callers:
@@ -11,6 +11,7 @@
 
 #![allow(unsafe_code, reason = "this is the one crate that may; every block says why it is sound")]
 
+pub mod cpu;
 pub mod descriptor;
 pub mod guard;
 pub mod jobroot;
@@ -20,6 +21,7 @@ pub mod signal;
 pub mod spawn;
 pub mod tree;
 
+pub use cpu::CpuSet;
 pub use pid::Pid;
 pub use reap::ExitReason;
 pub use signal::Signal;

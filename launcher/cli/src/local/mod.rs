@@ -178,6 +178,7 @@ fn start_nodes(
         let environment = JobEnvironment {
             operation_id,
             node_rank,
+            node_count: settings.mesh.node_count,
             ports,
             token: client.token(),
             working_directory: working_directory(settings)?,

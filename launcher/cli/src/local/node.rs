@@ -42,6 +42,8 @@ pub(super) struct JobEnvironment<'a> {
     pub operation_id: &'a str,
     /// Rank of the node.
     pub node_rank: u32,
+    /// Nodes of the run, all on this machine.
+    pub node_count: u32,
     /// Ports that are the node's.
     pub ports: &'a [u16],
     /// Token for the cluster.
@@ -119,6 +121,7 @@ impl JobEnvironment<'_> {
             (names::yt::JOB_COOKIE.to_owned(), self.node_rank.to_string()),
             (names::ADVERTISE_HOST.to_owned(), "127.0.0.1".to_owned()),
             (names::LIFELINE.to_owned(), "stdin".to_owned()),
+            (names::NODES_HERE.to_owned(), self.node_count.to_string()),
         ];
         let ports = self.ports.iter().enumerate();
         variables.extend(
@@ -238,6 +241,7 @@ mod tests {
         let environment = JobEnvironment {
             operation_id: "1-2-3-4",
             node_rank: 1,
+            node_count: 2,
             ports: &[5, 6],
             token: Some("t"),
             working_directory: Some("/here".into()),
@@ -252,6 +256,7 @@ mod tests {
             ("YT_SECURE_VAULT_tractorun_yt_token", "t"),
             ("TRACTORUN_LIFELINE", "stdin"),
             ("TRACTORUN_ADVERTISE_HOST", "127.0.0.1"),
+            ("TRACTORUN_NODES_HERE", "2"),
             ("TRACTORUN_WORKING_DIRECTORY", "/here"),
             ("TRACTORUN_JOB_SPEC", "job-spec.json"),
         ] {
@@ -281,6 +286,7 @@ mod tests {
         let environment = JobEnvironment {
             operation_id: "1-2-3-4",
             node_rank: 0,
+            node_count: 1,
             ports: &[],
             token: None,
             working_directory: None,

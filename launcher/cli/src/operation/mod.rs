@@ -137,6 +137,7 @@ pub fn job_spec(settings: &Settings, proxy: &str, cypress: &[CypressFile]) -> Jo
         logs: Logs::default(),
         restarts: Restarts::default(),
         preemption: None,
+        placement: settings.mesh.placement,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use tractorun_contract::job_spec::{EnvVar, RestartPolicy, Sidecar};
+use tractorun_contract::placement::{GpuVisibility, Placement};
 use tractorun_yt::value::to_json;
 
 use crate::settings::{
@@ -20,6 +21,7 @@ fn settings() -> Settings {
             node_count: 3,
             process_per_node: 2,
             gpu_per_process: 4,
+            placement: Placement { gpu_visibility: GpuVisibility::Own, ..Placement::default() },
             pool_trees: vec!["gpu".into()],
             pool: Some("research".into()),
         },
@@ -70,6 +72,7 @@ fn the_job_spec_holds_what_init_needs() {
     }];
     let spec = job_spec(&settings(), "http://h:1", &cypress);
     assert_eq!(spec.cluster.proxy, "http://h:1");
+    assert_eq!(spec.placement.gpu_visibility, GpuVisibility::Own);
     assert_eq!(spec.mesh, Mesh { node_count: 3, process_per_node: 2, gpu_per_process: 4 });
     assert_eq!(spec.binds, [Bind { archive: "bind-0.tar.zst".into(), destination: "/x.py".into() }]);
     assert_eq!(spec.libs, [Lib { archive: "lib-0.tar.zst".into(), name: "mylib".into() }]);

@@ -3,8 +3,11 @@
 //! The rule for every option: the command line's value if there is one, else the file's, else the default;
 //! nothing is merged. Reads the file system (do the sources of binds exist?) and never writes.
 
+use std::num::NonZeroU32;
 use tractorun_contract::env::client;
+
 use tractorun_contract::job_spec::RestartPolicy;
+use tractorun_contract::placement::{CpuAffinity, GpuVisibility, OmpNumThreads, Placement};
 
 use super::file::{Layer, later};
 use super::node::{Content, Node};
@@ -19,6 +22,7 @@ use super::{
 const MAX_NODES: u32 = 10_000;
 const MAX_WORKERS_PER_NODE: u32 = 1_000;
 const MAX_GPUS_PER_WORKER: u32 = 64;
+const MAX_THREADS: u32 = 10_000;
 
 /// Stands for the directory's random name where nothing is run: equal input gives equal output.
 const UNNAMED_YT_PATH: &str = "//tmp/tractorun/<generated>";
@@ -160,10 +164,27 @@ impl Check<'_> {
             node_count: self.one("mesh.node_count", whole(1..=MAX_NODES)).unwrap_or(1),
             process_per_node: self.one("mesh.process_per_node", whole(1..=MAX_WORKERS_PER_NODE)).unwrap_or(1),
             gpu_per_process: self.one("mesh.gpu_per_process", whole(0..=MAX_GPUS_PER_WORKER)).unwrap_or(0),
+            placement: self.placement(),
             pool_trees: self
                 .one("mesh.pool_trees", |reader, subject, node| Some(reader.texts(subject, node)))
                 .unwrap_or_default(),
             pool: self.one("mesh.pool", Reader::text),
+        }
+    }
+
+    fn placement(&mut self) -> Placement {
+        let visibilities = [("all", GpuVisibility::All), ("own", GpuVisibility::Own)];
+        let affinities = [("numa", CpuAffinity::Numa), ("none", CpuAffinity::None)];
+        Placement {
+            gpu_visibility: self
+                .one("mesh.gpu_visibility", |reader, subject, node| {
+                    reader.choice(subject, node, &visibilities)
+                })
+                .unwrap_or_default(),
+            cpu_affinity: self
+                .one("mesh.cpu_affinity", |reader, subject, node| reader.choice(subject, node, &affinities))
+                .unwrap_or_default(),
+            omp_num_threads: self.one("mesh.omp_num_threads", omp_num_threads).unwrap_or_default(),
         }
     }
 
@@ -200,13 +221,6 @@ impl Check<'_> {
 
     /// Refuses what cannot be had on one machine.
     fn refuse_in_local(&mut self, settings: &Settings) {
-        if settings.mesh.gpu_per_process > 0 {
-            self.refuse_given(
-                "mesh.gpu_per_process",
-                "GPUs are not placed with `--local`: workers see all GPUs of this machine",
-                "leave it out, or give `--mesh.gpu-per-process 0`",
-            );
-        }
         if settings.wait == Wait::NotAtAll {
             self.refuse_given(
                 "no_wait",
@@ -222,6 +236,27 @@ impl Check<'_> {
             self.reader.note(Problem::new(&node.origin, text).hint(hint));
         }
     }
+}
+
+fn omp_num_threads(reader: &mut Reader, subject: &Subject, node: &Node) -> Option<OmpNumThreads> {
+    let accepted = format!("`torchrun`, `auto` or a whole number from 1 to {MAX_THREADS}");
+    let text = match &node.content {
+        Content::Text(text) | Content::Number(_, text) => text.as_str(),
+        _ => "",
+    };
+    let threads = match text {
+        "torchrun" => Some(OmpNumThreads::Torchrun),
+        "auto" => Some(OmpNumThreads::Auto),
+        text => text
+            .parse::<NonZeroU32>()
+            .ok()
+            .filter(|count| count.get() <= MAX_THREADS)
+            .map(OmpNumThreads::Count),
+    };
+    if threads.is_none() {
+        reader.refuse(subject, node, &accepted);
+    }
+    threads
 }
 
 fn place(local: bool) -> Place {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 use tractorun_contract::job_spec::{EnvVar, Sidecar};
+use tractorun_contract::placement::Placement;
 
 pub use self::problem::{Origin, Problem};
 pub use self::show::effective_config;
@@ -82,8 +83,10 @@ pub struct Mesh {
     pub node_count: u32,
     /// Workers on each node, at least 1.
     pub process_per_node: u32,
-    /// GPUs of each worker; 0 in [`Place::Local`].
+    /// GPUs of each worker.
     pub gpu_per_process: u32,
+    /// Which GPUs and CPUs of their node workers get.
+    pub placement: Placement,
     /// Pool trees; empty: the cluster's default.
     pub pool_trees: Vec<String>,
     /// Pool; `None`: the cluster's default.

@@ -94,7 +94,7 @@ use Takes::{Each, Nothing, One, Switch};
 pub(crate) static COMMAND: OptionSpec = option("", "command", Both, Nothing, Group::Job, "");
 
 /// Every option, in the order `--help` shows them within their groups.
-pub(crate) static OPTIONS: [OptionSpec; 31] = [
+pub(crate) static OPTIONS: [OptionSpec; 34] = [
     option(
         "yt-path",
         "yt_path",
@@ -142,7 +142,32 @@ pub(crate) static OPTIONS: [OptionSpec; 31] = [
         Both,
         One("N", Json),
         Group::Mesh,
-        "GPUs for each worker (default: 0); every worker sees all GPUs of its node",
+        "GPUs for each worker (default: 0); too few on a node is an error before anything starts",
+    ),
+    option(
+        "mesh.gpu-visibility",
+        "mesh.gpu_visibility",
+        Both,
+        One("all|own", Text),
+        Group::Mesh,
+        "GPUs a worker sees: all of its node, its own from LOCAL_RANK * gpu-per-process on (default), or its own only",
+    ),
+    option(
+        "mesh.cpu-affinity",
+        "mesh.cpu_affinity",
+        Both,
+        One("numa|none", Text),
+        Group::Mesh,
+        "CPUs a worker with GPUs may run on: those of its GPUs' NUMA nodes (default), or all",
+    ),
+    option(
+        "mesh.omp-num-threads",
+        "mesh.omp_num_threads",
+        Both,
+        One("torchrun|auto|N", Text),
+        Group::Mesh,
+        "OMP_NUM_THREADS: 1 where a node has several workers and nothing sets it (torchrun, default), a fair share \
+         of the CPUs (auto), or a number; one in --env always counts",
     ),
     option(
         "mesh.pool-trees",
@@ -290,16 +315,8 @@ pub(crate) static OPTIONS: [OptionSpec; 31] = [
 ];
 
 /// Keys whose effect comes in a later version; a name that ends in a dot stands for a whole section.
-pub(crate) static LATER: [&str; 8] = [
-    "mesh.gpu_visibility",
-    "mesh.cpu_affinity",
-    "mesh.gang",
-    "mesh.spare_nodes",
-    "restarts.",
-    "preemption.",
-    "logs.",
-    "metrics.",
-];
+pub(crate) static LATER: [&str; 6] =
+    ["mesh.gang", "mesh.spare_nodes", "restarts.", "preemption.", "logs.", "metrics."];
 
 const fn option(
     name: &'static str,
@@ -381,7 +398,7 @@ mod tests {
 
     #[test]
     fn later_sections_are_known_with_all_they_hold() {
-        assert!(comes_later("mesh.gpu_visibility"));
+        assert!(comes_later("mesh.gang"));
         assert!(comes_later("restarts"));
         assert!(comes_later("restarts.max"));
         assert!(!comes_later("mesh"));

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 use tractorun_contract::job_spec::{EnvScope, EnvSource, EnvVar};
+use tractorun_contract::placement::Placement;
 
 use super::file::Layer;
 use super::node::{Content, Node};
@@ -18,7 +19,7 @@ pub fn effective_config(settings: &Settings) -> Value {
         title,
         docker_image,
         command,
-        mesh: Mesh { node_count, process_per_node, gpu_per_process, pool_trees, pool },
+        mesh: Mesh { node_count, process_per_node, gpu_per_process, placement, pool_trees, pool },
         env,
         sidecars,
         resources: Resources { cpu_limit, memory_limit_bytes },
@@ -36,6 +37,7 @@ pub fn effective_config(settings: &Settings) -> Value {
         yt_operation_spec,
         yt_task_spec,
     } = settings;
+    let Placement { gpu_visibility, cpu_affinity, omp_num_threads } = placement;
     json!({
         "yt_path": yt_path,
         "title": title,
@@ -45,6 +47,9 @@ pub fn effective_config(settings: &Settings) -> Value {
             "node_count": node_count,
             "process_per_node": process_per_node,
             "gpu_per_process": gpu_per_process,
+            "gpu_visibility": gpu_visibility,
+            "cpu_affinity": cpu_affinity,
+            "omp_num_threads": omp_num_threads,
             "pool_trees": pool_trees,
             "pool": pool,
         },

@@ -218,14 +218,15 @@ struct PlanStarter {
 impl Starter for PlanStarter {
     fn command(&mut self, member: Member, pump: &mut Pump) -> io::Result<Command> {
         let (stdout, stderr) = pump.open(member, &self.style(member))?;
-        let (command, environment, working_directory) = match member {
+        let (command, environment, working_directory, cpus) = match member {
             Member::Worker(index) => {
-                let WorkerPlan { command, environment, working_directory, .. } = &self.plan.workers[index];
-                (command, environment, working_directory)
+                let WorkerPlan { command, environment, working_directory, cpus, .. } =
+                    &self.plan.workers[index];
+                (command, environment, working_directory, cpus.clone())
             }
             Member::Sidecar(index) => {
                 let SidecarPlan { command, environment, working_directory, .. } = &self.plan.sidecars[index];
-                (command, environment, working_directory)
+                (command, environment, working_directory, None)
             }
         };
         let (program, args) = command
@@ -242,6 +243,7 @@ impl Starter for PlanStarter {
             session: Session::New,
             parent_death_signal: parent_death_signal(),
             descriptor_limit: self.descriptor_limit,
+            cpus,
         })
     }
 }

@@ -118,6 +118,7 @@ impl Starter for ProgramStarter {
             session: Session::ForegroundGroup,
             parent_death_signal: parent_death_signal(),
             descriptor_limit: None,
+            cpus: None,
         })
     }
 }

@@ -14,6 +14,7 @@ use tractorun_contract::job_spec::{
     Bind, Cluster, CypressBind, EnvSource, EnvVar, JobSpec, Lib, LinePrefix, Logs, Mesh, ParseError, Sidecar,
     SpecVersion, Timeouts,
 };
+use tractorun_contract::placement::Placement;
 use tractorun_contract::secret::Secret;
 use tractorun_yt::ClientConfig;
 
@@ -48,6 +49,9 @@ pub(super) struct Config {
     /// Port for metrics; launchers before there were any do not ask for one.
     pub(super) metrics_port: Option<u16>,
     pub(super) advertise_host: Option<String>,
+    /// Nodes of the job that share this machine and its GPUs.
+    pub(super) nodes_here: u32,
+    pub(super) placement: Placement,
     /// Absolute path of the sandbox.
     pub(super) sandbox: PathBuf,
     /// Absolute path that workers start in: the sandbox, or where a local run was called.
@@ -120,6 +124,7 @@ fn check(spec: JobSpec, environment: &Environment, sandbox: &Path) -> Result<Con
         logs: Logs { .. },
         restarts: _,
         preemption: _,
+        placement,
     } = spec;
     let mut problems = Problems::default();
 
@@ -146,6 +151,7 @@ fn check(spec: JobSpec, environment: &Environment, sandbox: &Path) -> Result<Con
     let token = text(environment, &vault_token, &mut problems).filter(|token| !token.is_empty());
     let advertise_host =
         text(environment, env::ADVERTISE_HOST, &mut problems).filter(|host| !host.is_empty());
+    let nodes_here = read_nodes_here(environment, mesh, &mut problems);
     let working_directory = read_working_directory(environment, sandbox, &mut problems);
 
     // The launcher has said which cluster and who: nothing that the image or the laptop says may change it.
@@ -182,6 +188,8 @@ fn check(spec: JobSpec, environment: &Environment, sandbox: &Path) -> Result<Con
         ports,
         metrics_port,
         advertise_host,
+        nodes_here,
+        placement,
         sandbox: sandbox.to_owned(),
         working_directory,
         command: command.into_iter().map(OsString::from).collect(),
@@ -195,6 +203,17 @@ fn check(spec: JobSpec, environment: &Environment, sandbox: &Path) -> Result<Con
         rendezvous_timeout: Duration::from_millis(rendezvous_ms),
         heartbeat_timeout: Duration::from_millis(heartbeat_ms),
         grace_period: Duration::from_millis(grace_period_ms),
+    })
+}
+
+/// Nodes that share the machine: each has its own unless a local run says otherwise.
+fn read_nodes_here(environment: &Environment, mesh: Mesh, problems: &mut Problems) -> u32 {
+    let Some(text) = text(environment, env::NODES_HERE, problems) else { return 1 };
+    text.parse().ok().filter(|count| (1..=mesh.node_count).contains(count)).unwrap_or_else(|| {
+        let count = mesh.node_count;
+        problems
+            .add(env::NODES_HERE, &format!("expected a number from 1 to node_count {count}, got {text:?}"));
+        1
     })
 }
 
@@ -535,6 +554,11 @@ pub(super) mod tests {
             ("YT_PORT_3", Some("0"), r#"YT_PORT_3: expected a port from 1 to 65535, got "0""#),
             ("YT_JOB_ID", None, "YT_JOB_ID: not set: expected to run as a job of an operation"),
             ("YT_OPERATION_ID", Some(""), "YT_OPERATION_ID: is empty"),
+            (
+                "TRACTORUN_NODES_HERE",
+                Some("3"),
+                r#"TRACTORUN_NODES_HERE: expected a number from 1 to node_count 2, got "3""#,
+            ),
             ("TRACTORUN_JOB_SPEC", None, "TRACTORUN_JOB_SPEC: not set: expected the path of the job spec"),
         ] {
             assert_eq!(error(&[(name, value)], SPEC), format!("bad configuration: {expected}"));

@@ -18,13 +18,11 @@ use tractorun_contract::topology::Topology;
 
 use super::Environment;
 use super::config::Config;
+use super::placement::{Allotment, Weight};
 use crate::rendezvous::address::endpoint;
 
 /// What bash gives a process that has no `PATH`; the job's command runs under bash, which does not export it.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// Several workers that each start a thread per core slow each other down: torchrun's default.
-const OMP_NUM_THREADS: &str = "OMP_NUM_THREADS";
 
 /// The name that torchrun gives to the only role of a job.
 const ROLE: &str = "default";
@@ -43,13 +41,25 @@ pub(super) struct NodeContext<'a> {
 
 impl NodeContext<'_> {
     /// The environment of one worker, sorted by name; `worker_config` is the file that `TRACTO_CONFIG` names.
-    pub(super) fn worker(&self, local_rank: u32, worker_config: &Path) -> Vec<(OsString, OsString)> {
+    pub(super) fn worker(
+        &self,
+        local_rank: u32,
+        worker_config: &Path,
+        allotment: &Allotment,
+    ) -> Vec<(OsString, OsString)> {
         let mut variables = self.inherited();
-        if self.config.mesh.process_per_node > 1 {
-            variables.entry(OMP_NUM_THREADS.into()).or_insert_with(|| "1".into());
+        let placed = |of: Weight| allotment.variables.iter().filter(move |(weight, ..)| *weight == of);
+        for (_, name, value) in placed(Weight::Default) {
+            variables.entry(name.into()).or_insert_with(|| value.into());
+        }
+        for (_, name, value) in placed(Weight::Option) {
+            variables.insert(name.into(), value.into());
         }
         self.promised(&mut variables);
         variables.extend(self.user.iter().cloned());
+        for (_, name, value) in placed(Weight::Duty) {
+            variables.insert(name.into(), value.into());
+        }
         self.extend_python_path(&mut variables);
         for (name, value) in self.identity(local_rank) {
             variables.insert(name.into(), value.into());
@@ -162,6 +172,8 @@ fn is_init_own(name: &OsStr) -> bool {
         env::LIFELINE,
         env::WORKING_DIRECTORY,
         env::LOG_LEVEL,
+        env::NODES_HERE,
+        env::HARDWARE_ROOT,
         yt::SECURE_VAULT,
     ];
     if own.iter().any(|own| name == *own) {
@@ -173,6 +185,11 @@ fn is_init_own(name: &OsStr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use tractorun_contract::job_spec::Mesh;
+    use tractorun_contract::placement::OmpNumThreads;
+    use tractorun_sys::CpuSet;
+
+    use super::super::placement::{self, Machine, Request};
     use super::*;
     use crate::job::config::tests::{config, config_of};
 
@@ -181,6 +198,13 @@ mod tests {
     }
 
     type Variables = BTreeMap<String, String>;
+
+    /// What a machine without GPUs gives.
+    fn allotment(config: &Config) -> Allotment {
+        let mesh = Mesh { gpu_per_process: 0, ..config.mesh };
+        let request = Request { mesh, node_rank: 0, nodes_here: 1, placement: config.placement };
+        placement::plan(request, &Machine::default(), &CpuSet::new(), &|_| None).unwrap().remove(0)
+    }
 
     fn environment(
         config: &Config,
@@ -195,7 +219,11 @@ mod tests {
         let context =
             NodeContext { config, inherited: &inherited, user: &user, python_path, incarnation: 5, topology };
         let text = |value: OsString| value.into_string().unwrap();
-        context.worker(3, Path::new("/w.json")).into_iter().map(|(n, v)| (text(n), text(v))).collect()
+        context
+            .worker(3, Path::new("/w.json"), &allotment(config))
+            .into_iter()
+            .map(|(n, v)| (text(n), text(v)))
+            .collect()
     }
 
     #[test]
@@ -246,6 +274,8 @@ mod tests {
             ("TRACTORUN_LIFELINE", "x"),
             ("TRACTORUN_ADVERTISE_HOST", "x"),
             ("TRACTORUN_WORKING_DIRECTORY", "/x"),
+            ("TRACTORUN_NODES_HERE", "2"),
+            ("TRACTORUN_HARDWARE_ROOT", "/x"),
         ];
         let variables = environment(&config(), &inherited, &[], &[], &topology());
         for (name, _) in inherited {
@@ -282,6 +312,44 @@ mod tests {
             let variables = environment(&config(), &inherited, &user, &[], &topology());
             assert_eq!(variables[name], expected, "{name} {inherited:?} {user:?}");
         }
+    }
+
+    #[test]
+    fn threads_that_were_asked_for_win_over_the_image_and_lose_to_the_user() {
+        let config = config_of(&[], |spec| {
+            spec.placement.omp_num_threads = OmpNumThreads::Count(2.try_into().unwrap());
+        });
+        for (inherited, user, expected) in
+            [(None, None, "2"), (Some("4"), None, "2"), (Some("4"), Some("8"), "8"), (None, Some("8"), "8")]
+        {
+            let inherited: Vec<_> = inherited.map(|value| ("OMP_NUM_THREADS", value)).into_iter().collect();
+            let user: Vec<_> = user.map(|value| ("OMP_NUM_THREADS", value)).into_iter().collect();
+            let variables = environment(&config, &inherited, &user, &[], &topology());
+            assert_eq!(variables["OMP_NUM_THREADS"], expected);
+        }
+    }
+
+    #[test]
+    fn what_a_worker_must_see_wins_over_the_user() {
+        let config = config();
+        let variables = vec![
+            (Weight::Duty, "CUDA_VISIBLE_DEVICES", "3".to_owned()),
+            (Weight::Default, "CUDA_DEVICE_ORDER", "PCI_BUS_ID".to_owned()),
+        ];
+        let allotment = Allotment { variables, ..Allotment::default() };
+        let user = [("CUDA_VISIBLE_DEVICES", "0,3"), ("CUDA_DEVICE_ORDER", "FASTEST_FIRST")];
+        let user = user.map(|(name, value)| (name.into(), value.into()));
+        let context = NodeContext {
+            config: &config,
+            inherited: &Environment::default(),
+            user: &user,
+            python_path: &[],
+            incarnation: 5,
+            topology: &topology(),
+        };
+        let seen: BTreeMap<_, _> = context.worker(3, Path::new("/w"), &allotment).into_iter().collect();
+        assert_eq!(seen[OsStr::new("CUDA_VISIBLE_DEVICES")], "3");
+        assert_eq!(seen[OsStr::new("CUDA_DEVICE_ORDER")], "FASTEST_FIRST");
     }
 
     #[test]

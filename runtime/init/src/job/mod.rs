@@ -3,6 +3,7 @@
 mod config;
 mod environment;
 mod place;
+pub(crate) mod placement;
 mod secrets;
 mod unpack;
 mod worker_config;
@@ -17,8 +18,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
+use tractorun_contract::env;
 use tractorun_contract::exit::InitExit;
 use tractorun_contract::job_spec::{Bind, CypressBind, Lib, RestartPolicy};
+use tractorun_sys::CpuSet;
 use tractorun_yt::Client;
 
 use crate::control::acceptor::Interfaces;
@@ -31,6 +34,7 @@ use crate::supervisor::Identity;
 use config::{Config, ConfigError};
 use environment::NodeContext;
 use place::PlaceError;
+use placement::{Allotment, Machine, PlacementError, Request};
 use secrets::SecretError;
 use unpack::UnpackError;
 use worker_config::WorkerConfig;
@@ -91,6 +95,8 @@ pub struct WorkerPlan {
     pub environment: Vec<(OsString, OsString)>,
     /// Where it starts.
     pub working_directory: PathBuf,
+    /// CPUs to bind it to, if not all of init's.
+    pub cpus: Option<CpuSet>,
 }
 
 /// One process beside the workers. `Debug` shows the names of its variables only: values may be secret.
@@ -140,6 +146,10 @@ enum Reason {
     Secret(#[from] SecretError),
     #[error(transparent)]
     Rendezvous(#[from] RendezvousError),
+    #[error(transparent)]
+    Placement(#[from] PlacementError),
+    #[error("cannot tell which CPUs may be used: {0}")]
+    Affinity(std::io::Error),
     #[error("cannot write `{}`: {source}", path.display())]
     WorkerConfig { path: PathBuf, source: std::io::Error },
 }
@@ -196,9 +206,9 @@ async fn start_up_in(
     };
     let board = CypressBoard::new(client.clone(), config.yt_path.clone());
     let mut meeting = pin!(rendezvous::join(&board, &settings));
-    let preparing = prepare(&config, &client, monitor, &preparations);
+    let preparing = prepare(&config, environment, &client, monitor, &preparations);
     // Joined while still preparing: so the others know whom they wait for, and why.
-    let (python_path, user) = tokio::select! {
+    let (python_path, Placed { user, allotments, allowed }) = tokio::select! {
         prepared = preparing => match prepared {
             Ok(prepared) => prepared,
             Err(reason) => {
@@ -226,20 +236,35 @@ async fn start_up_in(
     if let Some(MetricsTarget { address, .. }) = membership.metrics_targets.first() {
         info!("metrics of all nodes: http://{address}/targets");
     }
-    let workers = plan_workers(&config, environment, &user, &python_path, &membership)?;
+    let workers = plan_workers(&config, environment, &user, &python_path, &membership, &allotments)?;
+    let given = allotments
+        .iter()
+        .zip(&workers)
+        .map(|(allotment, worker)| allotment.shown(&worker.environment, &allowed));
+    monitor.know(Facts::Placed(given.collect()));
     let sidecars = plan_sidecars(&config, environment, &user, &python_path, &membership);
     let Config { grace_period, prefix, node_rank, job_id, sandbox, .. } = config;
     let plan = JobPlan { workers, sidecars, grace_period, prefix, node_rank, host, job_id, sandbox };
     Ok(Started { plan, membership })
 }
 
-/// Unpacks and fetches secrets, side by side; gives the folders for `PYTHONPATH` and the user's variables.
+/// What is known when secrets are there: the user's variables, and what workers with these get of the machine.
+struct Placed {
+    user: Vec<(OsString, OsString)>,
+    /// By local rank.
+    allotments: Vec<Allotment>,
+    /// CPUs that init may run on.
+    allowed: CpuSet,
+}
+
+/// Unpacks and fetches secrets, side by side; gives the folders for `PYTHONPATH` and what is placed.
 async fn prepare(
     config: &Config,
+    inherited: &Environment,
     client: &Client,
     monitor: &Monitor,
     preparations: &Preparations,
-) -> Result<(Vec<PathBuf>, Vec<(OsString, OsString)>), Reason> {
+) -> Result<(Vec<PathBuf>, Placed), Reason> {
     monitor.begin(Phase::Unpack);
     monitor.begin(Phase::Secrets);
     tokio::try_join!(
@@ -252,8 +277,9 @@ async fn prepare(
         async {
             let secrets = secrets::resolve(&config.env, client).await?;
             monitor.end(Phase::Secrets);
+            let placed = place_workers(config, inherited, secrets)?;
             preparations.done(Step::Secrets);
-            Ok(secrets)
+            Ok(placed)
         },
     )
 }
@@ -299,12 +325,42 @@ async fn prepare_files(config: &Config) -> Result<Vec<PathBuf>, Reason> {
     .map_err(Reason::Interrupted)?
 }
 
+/// Gives every worker its GPUs and CPUs, or says that there are too few.
+fn place_workers(
+    config: &Config,
+    inherited: &Environment,
+    user: Vec<(OsString, OsString)>,
+) -> Result<Placed, Reason> {
+    let Config { mesh, node_rank, nodes_here, placement, .. } = *config;
+    let allowed = CpuSet::allowed().map_err(Reason::Affinity)?;
+    let machine = Machine::read(hardware_root(inherited));
+    let variable = |name: &str| {
+        let of_user = user.iter().rfind(|(key, _)| key == name).map(|(_, value)| value.as_os_str());
+        of_user.or_else(|| inherited.get(name)).map(|value| value.to_string_lossy().into_owned())
+    };
+    let request = Request { mesh, node_rank, nodes_here, placement };
+    let allotments = placement::plan(request, &machine, &allowed, &variable)?;
+    if mesh.gpu_per_process > 0 {
+        for (local_rank, Allotment { gpus, cpus, .. }) in allotments.iter().enumerate() {
+            let cpus = cpus.as_ref().unwrap_or(&allowed);
+            info!("local rank {local_rank}: GPUs {}, CPUs {cpus}", gpus.join(","));
+        }
+    }
+    Ok(Placed { user, allotments, allowed })
+}
+
+/// What stands for `/` where GPUs are looked for.
+pub(crate) fn hardware_root(environment: &Environment) -> &Path {
+    environment.get(env::HARDWARE_ROOT).filter(|root| !root.is_empty()).map_or(Path::new("/"), Path::new)
+}
+
 fn plan_workers(
     config: &Config,
     inherited: &Environment,
     user: &[(OsString, OsString)],
     python_path: &[PathBuf],
     membership: &Membership,
+    allotments: &[Allotment],
 ) -> Result<Vec<WorkerPlan>, Reason> {
     let Membership { incarnation, topology, .. } = membership;
     let context = NodeContext { config, inherited, user, python_path, incarnation: *incarnation, topology };
@@ -312,7 +368,7 @@ fn plan_workers(
     std::fs::create_dir_all(&folder)
         .map_err(|source| Reason::WorkerConfig { path: folder.clone(), source })?;
     let mut workers = Vec::new();
-    for local_rank in 0..config.mesh.process_per_node {
+    for (local_rank, allotment) in (0..).zip(allotments) {
         let path = folder.join(format!("config_{local_rank}.json"));
         WorkerConfig::new(config, *incarnation, topology, local_rank)
             .write(&path)
@@ -321,8 +377,9 @@ fn plan_workers(
             rank: config.mesh.rank(config.node_rank, local_rank),
             local_rank,
             command: config.command.clone(),
-            environment: context.worker(local_rank, &path),
+            environment: context.worker(local_rank, &path, allotment),
             working_directory: config.working_directory.clone(),
+            cpus: allotment.cpus.clone(),
         });
     }
     Ok(workers)
@@ -397,13 +454,14 @@ impl fmt::Debug for Environment {
 
 impl fmt::Debug for WorkerPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { rank, local_rank, command, environment, working_directory } = self;
+        let Self { rank, local_rank, command, environment, working_directory, cpus } = self;
         f.debug_struct("WorkerPlan")
             .field("rank", rank)
             .field("local_rank", local_rank)
             .field("command", command)
             .field("environment", &environment.iter().map(|(name, _)| name).collect::<Vec<_>>())
             .field("working_directory", working_directory)
+            .field("cpus", cpus)
             .finish()
     }
 }
@@ -439,9 +497,12 @@ impl Reason {
             Self::Config(_) | Self::Client(_) | Self::Unpack(_) | Self::Place(_) | Self::Secret(_) => {
                 InitExit::BadConfig
             }
-            Self::NoSandbox(_) | Self::Interrupted(_) | Self::WorkerConfig { .. } | Self::MetTooEarly => {
-                InitExit::Internal
-            }
+            Self::Placement(_) => InitExit::PreflightFailed,
+            Self::NoSandbox(_)
+            | Self::Interrupted(_)
+            | Self::Affinity(_)
+            | Self::WorkerConfig { .. }
+            | Self::MetTooEarly => InitExit::Internal,
             Self::Rendezvous(error) => return error.exit_code(),
         };
         exit.code()

@@ -69,7 +69,8 @@ async fn every_worker_gets_its_own_plan() {
         hub: None,
         closer: rendezvous::Closer::default(),
     };
-    let plans = plan_workers(&config, &Environment::default(), &[], &[], &membership).unwrap();
+    let allotments = vec![Allotment::default(); config.mesh.process_per_node as usize];
+    let plans = plan_workers(&config, &Environment::default(), &[], &[], &membership, &allotments).unwrap();
     assert_eq!(plans.iter().map(|plan| plan.rank).collect::<Vec<_>>(), [4, 5, 6, 7]);
     for (local_rank, plan) in (0..).zip(&plans) {
         assert_eq!(plan.local_rank, local_rank);
@@ -146,7 +147,8 @@ async fn a_node_that_cannot_begin_says_so_before_it_asks_the_cluster() {
     assert_eq!(text, "bad configuration: TRACTORUN_JOB_SPEC: not set: expected the path of the job spec");
 
     let spec = include_str!("../../../contract/testdata/job_spec_1_0.json").replace("\"API_KEY\"", "\"KEY\"");
-    // No secret to read, and an archive that is not there.
+    // No secret to read, no GPUs to find, and an archive that is not there.
+    let spec = spec.replace("\"gpu_per_process\": 1", "\"gpu_per_process\": 0");
     let spec = spec.replace("\"cypress_path\": \"//tmp/secret\"", "\"value\": \"v\"");
     std::fs::write(sandbox.path().join("spec"), spec).unwrap();
     let (code, text) = failure(&[

@@ -31,7 +31,7 @@ use crate::driver::Clock;
 use crate::supervisor::{Action, Event};
 
 use snapshot::Snapshot;
-pub use snapshot::{Facts, Kind, Phase};
+pub use snapshot::{Facts, Kind, Phase, Placed};
 
 /// Questions that wait at a time; more than the server has connections would be pointless.
 const QUESTIONS: usize = 32;

@@ -56,6 +56,19 @@ pub enum Facts {
     },
     /// Global ranks of the workers, by local rank.
     Workers(Vec<u32>),
+    /// What the workers have of the machine, by local rank.
+    Placed(Vec<Placed>),
+}
+
+/// What a worker has of the machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Placed {
+    /// Its GPUs, as `CUDA_VISIBLE_DEVICES` spells them.
+    pub gpus: Vec<String>,
+    /// The CPUs that it may run on, as the kernel writes them.
+    pub cpus: String,
+    /// Its `OMP_NUM_THREADS`, where that is a number.
+    pub omp_num_threads: Option<u32>,
 }
 
 #[derive(Debug, Clone)]
@@ -70,6 +83,8 @@ pub(super) struct Snapshot {
     pub(super) nodes: Vec<Identity>,
     pub(super) targets: Vec<MetricsTarget>,
     pub(super) workers: Vec<Worker>,
+    /// By local rank.
+    pub(super) placed: Vec<Placed>,
     /// Sidecars that run.
     pub(super) sidecars: Vec<Pid>,
     pub(super) exits: BTreeMap<ExitKind, u64>,
@@ -127,6 +142,7 @@ impl Snapshot {
             nodes: Vec::new(),
             targets: Vec::new(),
             workers: Vec::new(),
+            placed: Vec::new(),
             sidecars: Vec::new(),
             exits: BTreeMap::new(),
             orphans: 0,
@@ -155,6 +171,7 @@ impl Snapshot {
                 self.nodes = nodes;
                 self.targets = targets;
             }
+            Facts::Placed(placed) => self.placed = placed,
             Facts::Workers(ranks) => {
                 let worker = |(local_rank, rank)| Worker {
                     rank,

@@ -25,7 +25,7 @@ pub(super) fn status(sources: &Sources) -> Value {
         "phase": snapshot.phase().map_or("starting", |phase| phase.name()),
         "phase_seconds": phases,
         "uptime_seconds": seconds(now),
-        "workers": snapshot.workers.iter().map(|worker| show_worker(worker, sources)).collect::<Vec<_>>(),
+        "workers": snapshot.workers.iter().map(|worker| show_worker(worker, &snapshot, sources)).collect::<Vec<_>>(),
     });
     if snapshot.kind == Kind::Job {
         status["incarnation"] = json!(snapshot.incarnation);
@@ -58,7 +58,8 @@ pub(super) fn targets(snapshot: &Snapshot) -> Option<Value> {
     Some(snapshot.targets.iter().map(group).collect())
 }
 
-fn show_worker(worker: &Worker, sources: &Sources) -> Value {
+fn show_worker(worker: &Worker, snapshot: &Snapshot, sources: &Sources) -> Value {
+    let placed = snapshot.placed.get(worker.local_rank as usize).cloned().unwrap_or_default();
     let exit = match worker.state {
         WorkerState::NotStarted | WorkerState::Running(_) => Value::Null,
         WorkerState::Exited(ExitReason::Code(code)) => json!({"code": code}),
@@ -74,6 +75,9 @@ fn show_worker(worker: &Worker, sources: &Sources) -> Value {
         "state": worker.state.name(),
         "exit": exit,
         "started_seconds": worker.started.map(|at| sources.unix_seconds(at)),
+        "gpus": placed.gpus,
+        "cpus": placed.cpus,
+        "omp_num_threads": placed.omp_num_threads,
     })
 }
 

@@ -56,6 +56,8 @@ fn met(monitor: &Monitor) {
     let (nodes, targets) = (vec![identity(0), identity(1)], vec![target(0), target(1)]);
     monitor.know(Facts::Met { incarnation: 4, nodes, targets });
     monitor.know(Facts::Workers(vec![2, 3]));
+    let placed = Placed { gpus: vec!["1".into()], cpus: "8-15".into(), omp_num_threads: Some(1) };
+    monitor.know(Facts::Placed(vec![Placed { cpus: "0".into(), ..Placed::default() }, placed]));
     monitor.note_event(&Event::Begun);
 }
 
@@ -204,6 +206,12 @@ async fn the_status_says_who_runs_and_why_it_ended_but_quotes_nobody() {
     assert_eq!((&status["workers"][1]["rank"], &status["workers"][1]["local_rank"]), (&json!(3), &json!(1)));
     assert_eq!(status["workers"][1]["state"], "not_started");
     assert_eq!(status["workers"][1]["started_seconds"], Value::Null);
+    assert_eq!((&status["workers"][0]["gpus"], &status["workers"][0]["cpus"]), (&json!([]), &json!("0")));
+    assert_eq!(
+        (&status["workers"][1]["gpus"], &status["workers"][1]["cpus"]),
+        (&json!(["1"]), &json!("8-15"))
+    );
+    assert_eq!(status["workers"][1]["omp_num_threads"], 1);
     assert_eq!(
         (&status["verdict"]["cause"], &status["verdict"]["rank"]),
         (&json!("worker_killed"), &json!(3))

@@ -65,6 +65,12 @@ fn become_program(plan: &Plan) -> Outcome {
     {
         return Err((Step::Limit, errno()));
     }
+    if let Some(cpus) = &plan.cpus {
+        let (bytes, mask) = (size_of_val(cpus.words()), cpus.words().as_ptr());
+        // SAFETY: the kernel reads `bytes` bytes of a mask that the plan owns; 0 is this process.
+        let result = unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, bytes, mask) };
+        check(Step::Affinity, if result == -1 { -1 } else { 0 })?;
+    }
     if let Some(directory) = &plan.working_directory {
         // SAFETY: a C string that the plan owns.
         check(Step::WorkingDirectory, unsafe { libc::chdir(directory.as_ptr()) })?;

@@ -5,7 +5,7 @@
 //! else is the step that failed and its errno. So "could not exec" is never mistaken for "exited 127".
 //!
 //! What the child does (`child.rs`), in this order, with system calls only: default dispositions, session or
-//! group, parent-death signal, standard streams, all other descriptors close-on-exec, limit of descriptors,
+//! group, parent-death signal, standard streams, all other descriptors close-on-exec, limit of descriptors, CPUs,
 //! working directory, empty signal mask, exec.
 
 mod child;
@@ -20,6 +20,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use self::prepare::Plan;
+use crate::cpu::CpuSet;
 use crate::pid::Pid;
 use crate::signal::{self, MaskGuard, Signal};
 use crate::{descriptor, reap};
@@ -49,6 +50,8 @@ pub struct Command {
     pub parent_death_signal: Option<Signal>,
     /// How many descriptors it may have open, if not as many as the caller.
     pub descriptor_limit: Option<descriptor::Limit>,
+    /// The CPUs it may run on, if not all of the caller's.
+    pub cpus: Option<CpuSet>,
 }
 
 /// Where one of the three standard descriptors leads.
@@ -88,6 +91,8 @@ pub enum Step {
     Stdio,
     /// Setting the limit of descriptors.
     Limit,
+    /// Binding it to its CPUs.
+    Affinity,
     /// Changing to the working directory.
     WorkingDirectory,
     /// Executing the program.
@@ -126,6 +131,7 @@ impl Command {
             session: Session::New,
             parent_death_signal: None,
             descriptor_limit: None,
+            cpus: None,
         }
     }
 }
@@ -182,13 +188,14 @@ fn read_report(reader: OwnedFd) -> io::Result<Option<(Step, io::Error)>> {
 
 impl Step {
     /// All steps by number.
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Prepare,
         Self::Fork,
         Self::Session,
         Self::ParentDeathSignal,
         Self::Stdio,
         Self::Limit,
+        Self::Affinity,
         Self::WorkingDirectory,
         Self::Exec,
     ];
@@ -203,6 +210,7 @@ impl fmt::Display for Step {
             Self::ParentDeathSignal => "set the parent-death signal",
             Self::Stdio => "set the standard streams",
             Self::Limit => "set the limit of descriptors",
+            Self::Affinity => "bind it to its CPUs",
             Self::WorkingDirectory => "change to the working directory",
             Self::Exec => "exec",
         })

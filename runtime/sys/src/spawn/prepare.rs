@@ -8,6 +8,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use super::{Command, Session, Stdio};
+use crate::cpu::CpuSet;
 use crate::descriptor;
 use crate::pid::Pid;
 
@@ -37,6 +38,8 @@ pub(super) struct Plan {
     pub(super) parent_death_signal: Option<i32>,
     /// Limit of descriptors.
     pub(super) descriptor_limit: Option<descriptor::Limit>,
+    /// CPUs to run on.
+    pub(super) cpus: Option<CpuSet>,
     /// Whose death it is about.
     pub(super) parent: Pid,
     /// Keeps the duplicates in `streams` open.
@@ -94,6 +97,7 @@ impl Plan {
             session: command.session,
             parent_death_signal: command.parent_death_signal.map(crate::signal::Signal::number),
             descriptor_limit: command.descriptor_limit,
+            cpus: command.cpus.clone(),
             parent: Pid::current(),
             _descriptors: descriptors,
         })

@@ -5,6 +5,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
+use crate::cpu::CpuSet;
 use crate::reap::{ExitReason, wait_pid};
 
 /// A shell command with a usable `PATH`.
@@ -60,6 +61,31 @@ fn signals_start_from_their_defaults() {
     signal::ignore(Signal::USR2).unwrap();
     let (output, _) = run(shell("grep -E '^Sig(Blk|Ign)' /proc/self/status"));
     assert_eq!(output, "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n");
+}
+
+#[test]
+fn the_child_runs_on_its_cpus_and_the_caller_on_all() {
+    let before = CpuSet::allowed().unwrap();
+    let allowed_list = |cpus: Option<CpuSet>| {
+        let mut command = shell("sed -n 's/^Cpus_allowed_list:[[:space:]]*//p' /proc/self/status");
+        command.cpus = cpus;
+        run(command).0
+    };
+    let last = before.iter().last().unwrap();
+    assert_eq!(allowed_list(Some(CpuSet::from_iter([last]))), format!("{last}\n"));
+    // What the machine does not have is left out, however high its number.
+    assert_eq!(allowed_list(Some(CpuSet::from_iter([last, 5000]))), format!("{last}\n"));
+    assert_eq!(allowed_list(None), format!("{before}\n"));
+    assert_eq!(CpuSet::allowed().unwrap(), before);
+}
+
+#[test]
+fn cpus_that_are_not_there_are_an_error_of_their_own() {
+    let mut command = shell("true");
+    command.cpus = Some(CpuSet::from_iter([5000]));
+    let error = spawn(&command).unwrap_err();
+    assert_eq!((error.step, error.exit_code()), (Step::Affinity, 126));
+    assert_eq!(error.to_string(), "cannot start `sh`: bind it to its CPUs: Invalid argument");
 }
 
 #[test]

@@ -83,7 +83,7 @@ fn misspelt_keys_are_named_with_line_and_column() {
 
 #[test]
 fn wrong_values_are_named_with_what_is_accepted() {
-    let cases: [(&[&str], &str); 14] = [
+    let cases: [(&[&str], &str); 17] = [
         (
             &["--mesh.node-count", "0"],
             "`--mesh.node-count`: expected a whole number from 1 to 10000, got `0`",
@@ -114,6 +114,15 @@ fn wrong_values_are_named_with_what_is_accepted() {
             &["--proxy-stderr-mode", "all"],
             "`--proxy-stderr-mode`: expected `disabled` or `primary`, got `all`",
         ),
+        (&["--mesh.gpu-visibility", "mine"], "`--mesh.gpu-visibility`: expected `all` or `own`, got `mine`"),
+        (
+            &["--mesh.cpu-affinity", "socket"],
+            "`--mesh.cpu-affinity`: expected `numa` or `none`, got `socket`",
+        ),
+        (
+            &["--mesh.omp-num-threads", "0"],
+            "`--mesh.omp-num-threads`: expected `torchrun`, `auto` or a whole number from 1 to 10000, got `0`",
+        ),
         (&["--local=maybe"], "`--local`: expected `true` or `false`, got `maybe`"),
         (
             &["--bind-local", "./src"],
@@ -135,7 +144,7 @@ fn wrong_values_are_named_with_what_is_accepted() {
     }
     assert_eq!(
         file_problems("mesh: 3"),
-        "c.yaml:1:7: `mesh`: expected the keys `node_count`, `process_per_node`, `gpu_per_process`, `pool_trees`, `pool` with their values, got `3`"
+        "c.yaml:1:7: `mesh`: expected the keys `node_count`, `process_per_node`, `gpu_per_process`, `gpu_visibility`, `cpu_affinity`, `omp_num_threads`, `pool_trees`, `pool` with their values, got `3`"
     );
     assert_eq!(
         file_problems("mesh: {node_count: [1]}"),
@@ -251,7 +260,7 @@ fn what_comes_later_is_refused_and_says_so() {
         (&["--operation-log-mode", "realtime_yt_table"], "--operation-log-mode realtime_yt_table"),
         (&["--tensorproxy.enabled", "true"], "--tensorproxy.enabled true"),
         (&["--tensorproxy.enabled"], "--tensorproxy.enabled true"),
-        (&["--mesh.gpu-visibility", "own", "--title", "x"], "--mesh.gpu-visibility"),
+        (&["--mesh.spare-nodes", "1", "--title", "x"], "--mesh.spare-nodes"),
         (&["--restarts.max=3"], "--restarts.max"),
     ];
     for (options, what) in cases {
@@ -262,7 +271,7 @@ fn what_comes_later_is_refused_and_says_so() {
     };
     in_file("operation_log_mode: realtime_yt_table", "1:21", "operation_log_mode realtime_yt_table");
     in_file("tensorproxy: {enabled: true}", "1:24", "tensorproxy.enabled true");
-    in_file("mesh:\n  gpu_visibility: own", "2:3", "mesh.gpu_visibility");
+    in_file("mesh:\n  spare_nodes: 1", "2:3", "mesh.spare_nodes");
     in_file("restarts: {max: 3}", "1:1", "restarts");
 }
 
@@ -299,11 +308,6 @@ fn without_a_docker_image_there_is_a_hint() {
 
 #[test]
 fn on_one_machine_some_things_cannot_be_had() {
-    assert_eq!(
-        problems(&["--local", "--mesh.gpu-per-process", "1", "python3"]),
-        "`--mesh.gpu-per-process`: GPUs are not placed with `--local`: workers see all GPUs of this machine\n\
-         hint: leave it out, or give `--mesh.gpu-per-process 0`"
-    );
     assert_eq!(
         problems(&["--local", "--no-wait", "python3"]),
         "`--no-wait`: a `--local` run lives only as long as tractorun\nhint: leave it out, or give `--no-wait false`"

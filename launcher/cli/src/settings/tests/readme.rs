@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 use tractorun_contract::job_spec::{EnvScope, EnvSource, EnvVar, RestartPolicy, Sidecar};
+use tractorun_contract::placement::{CpuAffinity, GpuVisibility, OmpNumThreads, Placement};
 
 use super::super::options::{GivenIn, OPTIONS};
 use super::super::*;
@@ -28,6 +29,7 @@ fn defaults() -> Settings {
             node_count: 1,
             process_per_node: 1,
             gpu_per_process: 0,
+            placement: Placement::default(),
             pool_trees: Vec::new(),
             pool: None,
         },
@@ -58,7 +60,7 @@ fn sidecar(command: &[&str], restart_policy: RestartPolicy) -> Sidecar {
     Sidecar { command: command.iter().map(ToString::to_string).collect(), restart_policy }
 }
 
-static EXAMPLES: [Example; 27] = [
+static EXAMPLES: [Example; 31] = [
     Example {
         line: &["--yt-path", "//tmp/training"],
         yaml: "yt_path: //tmp/training",
@@ -91,6 +93,26 @@ static EXAMPLES: [Example; 27] = [
         line: &["--mesh.gpu-per-process", "1"],
         yaml: "mesh:\n  gpu_per_process: 1",
         set: |s| s.mesh.gpu_per_process = 1,
+    },
+    Example {
+        line: &["--mesh.gpu-visibility", "own"],
+        yaml: "mesh:\n  gpu_visibility: own",
+        set: |s| s.mesh.placement.gpu_visibility = GpuVisibility::Own,
+    },
+    Example {
+        line: &["--mesh.cpu-affinity", "none"],
+        yaml: "mesh:\n  cpu_affinity: none",
+        set: |s| s.mesh.placement.cpu_affinity = CpuAffinity::None,
+    },
+    Example {
+        line: &["--mesh.omp-num-threads", "auto"],
+        yaml: "mesh:\n  omp_num_threads: auto",
+        set: |s| s.mesh.placement.omp_num_threads = OmpNumThreads::Auto,
+    },
+    Example {
+        line: &["--mesh.omp-num-threads", "4"],
+        yaml: "mesh:\n  omp_num_threads: 4",
+        set: |s| s.mesh.placement.omp_num_threads = OmpNumThreads::Count(4.try_into().unwrap()),
     },
     Example {
         line: &["--mesh.pool-trees", "gpu_h100"],
