@@ -1,10 +1,12 @@
 //! GPUs, CPUs and threads of workers, as they see them themselves, on machines that are made up.
 
 use std::fs;
+use std::process::Command;
 
 use serde_json::{Value, json};
 use tractorun_tests::launcher::Launcher;
-use tractorun_tests::{Place, Scratch};
+use tractorun_tests::process::run;
+use tractorun_tests::{Place, Scratch, binaries};
 
 /// Every worker writes what it has to `worker.<rank>`.
 const TELL: &str = r#"
@@ -193,4 +195,25 @@ fn a_dry_run_shows_what_every_worker_will_get() {
         json!({"local_rank": 1, "gpus": [2, 3], "gpu_visibility": "own", "cpu_affinity": "numa", "omp_num_threads": 1})
     );
     assert_eq!(shown["run_info"]["job_spec"]["placement"]["gpu_visibility"], "own");
+}
+
+#[test]
+fn a_check_shows_the_machine_and_whether_the_cluster_answers() {
+    let place = Place::local_with_cluster();
+    let check = |proxy: &str, arguments: &[&str]| {
+        let mut command = Command::new(binaries::init());
+        command.env_clear().env("TRACTORUN_HARDWARE_ROOT", machine(&place.scratch));
+        run(command.env("YT_PROXY", proxy).arg("check").args(arguments))
+    };
+    let (all, _) = own_cpus();
+    let finished = check(&place.cluster().proxy(), &[]);
+    finished.assert_code(0).assert_stdout("1: NVIDIA A100 at 0000:9d:00.0, NUMA node 1, CPUs 9000\n");
+    finished.assert_stdout(&format!("({all})")).assert_stdout(" answers\n");
+    let finished = check("127.0.0.1:1", &["--json"]);
+    finished.assert_code(202);
+    let shown: Value = serde_json::from_str(&finished.stdout).expect("JSON");
+    assert_eq!(shown["fine"], json!(false));
+    let checks = shown["checks"].as_array().expect("a list");
+    let cluster = checks.iter().find(|check| check["name"] == "cluster").expect("the cluster is asked");
+    assert_eq!(cluster["status"], "failed");
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use tractorun_contract::env;
 
+use crate::check::Format;
 use crate::driver::PlainCommand;
 use crate::job::Environment;
 use crate::supervisor::Target;
@@ -16,6 +17,8 @@ pub enum Invocation {
     Job,
     /// Be the init of one program.
     Plain(PlainCommand),
+    /// Say what the machine offers.
+    Check(Format),
     /// Print the help.
     Help,
     /// Print the version.
@@ -40,6 +43,9 @@ pub enum UsageError {
     /// A word where `--` must be.
     #[error("unexpected argument `{0}`\nhint: the command comes after `--`: tractorun-init -- {0}")]
     UnexpectedArgument(String),
+    /// A word after `check` that means nothing.
+    #[error("unexpected argument `{0}` of `check`: expected `--json` or nothing")]
+    ArgumentOfCheck(String),
     /// `--` without a command.
     #[error("no command after `--`\nhint: tractorun-init -- COMMAND [ARGUMENT]...")]
     NoCommand,
@@ -85,6 +91,7 @@ tractorun-init: the first process of a container
 Usage:
   tractorun-init [-g] [--metrics ADDRESS:PORT] -- COMMAND [ARGUMENT]...
   TRACTORUN_JOB_SPEC=FILE tractorun-init
+  tractorun-init check [--json]
   tractorun-init --help | --version
 
 As the init of a container (an image's ENTRYPOINT) it runs COMMAND with its own streams and environment, hands
@@ -94,6 +101,9 @@ SIGTERM and, a second later, SIGKILL.
 With TRACTORUN_JOB_SPEC it is one node of a distributed job: it finds the other nodes, starts the workers,
 carries their output, and stops everything on all nodes when one of them fails. The launcher, tractorun, starts
 it so.
+
+With `check` it says what the machine offers to a job: GPUs, CPUs, memory, /dev/shm, the job's ports, the cluster
+in YT_PROXY. It changes nothing and ends with 202 if no job can run.
 
 Options:
   -g, --group    hand signals on to COMMAND's process group instead of COMMAND alone
@@ -117,6 +127,7 @@ Exit codes:
   64       bad usage, job spec, environment or bind
   70       a fault of tractorun-init itself
   201      the other nodes were not found in time
+  202      the machine has too little for the job, such as too few GPUs
   203      a node of the job was lost
 ";
 
@@ -127,7 +138,10 @@ pub fn parse(
 ) -> Result<Invocation, UsageError> {
     let mut target = Target::Process;
     let mut metrics = None;
-    let mut arguments = arguments.into_iter();
+    let mut arguments = arguments.into_iter().peekable();
+    if arguments.next_if(|word| word == "check").is_some() {
+        return check(arguments);
+    }
     let in_job = environment.get(env::JOB_SPEC).is_some_and(|path| !path.is_empty());
     let mut first = None;
     while let Some(argument) = arguments.next() {
@@ -167,6 +181,19 @@ pub fn parse(
         None if in_job => Ok(Invocation::Job),
         _ => Err(UsageError::NothingToDo),
     }
+}
+
+/// What comes after `check`.
+fn check(arguments: impl Iterator<Item = OsString>) -> Result<Invocation, UsageError> {
+    let mut format = Format::Text;
+    for argument in arguments {
+        match argument.to_str() {
+            Some("--json") => format = Format::Json,
+            Some("--help" | "-h") => return Ok(Invocation::Help),
+            _ => return Err(UsageError::ArgumentOfCheck(lossy(&argument))),
+        }
+    }
+    Ok(Invocation::Check(format))
 }
 
 /// What the environment says of metrics; nothing where it is empty.
@@ -281,6 +308,19 @@ mod tests {
         assert!(
             metrics(&["--metrics", "--", "sh"], None).unwrap_err().starts_with("`--metrics` needs a value")
         );
+    }
+
+    #[test]
+    fn a_check_can_be_asked_for_in_a_job_too() {
+        for spec in [None, Some("spec.json")] {
+            assert_eq!(parsed(&["check"], spec), Ok(Invocation::Check(Format::Text)));
+            assert_eq!(parsed(&["check", "--json"], spec), Ok(Invocation::Check(Format::Json)));
+        }
+        assert_eq!(
+            parsed(&["check", "--jsno"], None),
+            Err("unexpected argument `--jsno` of `check`: expected `--json` or nothing".into())
+        );
+        assert_eq!(parsed(&["--", "check"], None), Ok(plain(&["check"], Target::Process)));
     }
 
     #[test]

@@ -3,8 +3,10 @@
 //! Two ways to run ([`cli`]): as a node of a job, or as the init of any container ([`driver::run_plain`]). In a
 //! job, [`job`] makes everything ready and [`rendezvous`] finds the other nodes; [`supervisor`] decides what
 //! happens from then on, told by [`driver`], which does it; [`output`] carries what the workers write, and
-//! [`control`] what the nodes say to each other; [`metrics`] shows all of it to who asks.
+//! [`control`] what the nodes say to each other; [`metrics`] shows all of it to who asks. [`check`] only looks at the
+//! machine.
 
+pub mod check;
 pub mod cli;
 pub mod control;
 pub mod driver;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 use tractorun_contract::env;
 use tractorun_contract::exit::InitExit;
+use tractorun_init::check::{Format, check};
 use tractorun_init::cli::{self, Invocation, LifelineKind};
 use tractorun_init::driver::{Clock, GuardLine, Lifeline, Lines, run_job, run_plain};
 use tractorun_init::job::Environment;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
     let default_level = match invocation {
         Invocation::Help => return print(cli::HELP),
         Invocation::Version => return print(concat!("tractorun-init ", env!("CARGO_PKG_VERSION"), "\n")),
+        Invocation::Check(format) => return report(&environment, format),
         Invocation::Job => LevelFilter::INFO,
         // An entrypoint has nothing to say in its program's stream.
         Invocation::Plain(_) => LevelFilter::WARN,
@@ -52,6 +54,20 @@ fn main() -> ExitCode {
             ExitCode::from(InitExit::Internal.code())
         }
     }
+}
+
+/// Looks at the machine and says what it has.
+fn report(environment: &Environment, format: Format) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            say(&format!("cannot begin: {error}"));
+            return ExitCode::from(InitExit::Internal.code());
+        }
+    };
+    let report = runtime.block_on(check(environment));
+    let printed = print(&report.show(format));
+    if report.is_fine() { printed } else { ExitCode::from(InitExit::PreflightFailed.code()) }
 }
 
 /// Runs to the end and lets the last lines out.

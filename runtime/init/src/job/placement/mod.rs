@@ -34,6 +34,7 @@ use tractorun_sys::CpuSet;
 use crate::metrics::Placed;
 pub(crate) use machine::{Machine, Vendor};
 use visible::Device;
+pub(crate) use visible::all as devices;
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy)]
