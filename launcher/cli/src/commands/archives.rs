@@ -1,18 +1,21 @@
 //! Packing all local binds and libraries of a run.
 
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use futures_util::{StreamExt, TryStreamExt, stream};
+use tractorun_contract::job_spec::{JobSpec, PartCount, part_name};
 
 use crate::operation;
-use crate::pack::{Cancel, Digest, Skip, pack};
+use crate::pack::{Cancel, IgnoreFiles, PackedPart, PythonCaches, Rules, pack};
 use crate::settings::Settings;
 
 use super::terminal::Terminal;
 
-/// Packing keeps one core busy; a few archives may as well be packed side by side.
-const PARALLEL_ARCHIVES: usize = 4;
+/// A large archive keeps all cores busy by itself; two side by side hide the walk of one behind the work of the
+/// other.
+const PARALLEL_ARCHIVES: usize = 2;
 
 /// An archive for the sandbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,10 +24,17 @@ pub struct Archive {
     pub name: String,
     /// What was packed.
     pub source: PathBuf,
-    /// Where it lies.
-    pub path: PathBuf,
-    /// Its size and md5.
-    pub digest: Digest,
+    /// Its files, in order.
+    pub parts: Vec<PackedPart>,
+}
+
+// === impl Archive ===
+
+impl Archive {
+    /// Its files with their names in the sandbox.
+    pub fn files(&self) -> impl Iterator<Item = (String, &PackedPart)> {
+        self.parts.iter().enumerate().map(|(index, part)| (part_name(&self.name, index), part))
+    }
 }
 
 /// Packs every local bind and library into `folder`, in the order of the settings.
@@ -34,24 +44,52 @@ pub async fn pack_all(
     cancel: &Cancel,
     terminal: &Terminal,
 ) -> anyhow::Result<Vec<Archive>> {
+    let ignore_files = settings.bind_ignore;
+    let bind_rules = Rules { python_caches: PythonCaches::Keep, ignore_files };
+    // Modules that a build generated (`_version.py`, `_pb2.py`) are in `.gitignore`, and the library needs them.
+    let ignore_files = ignore_files.min(IgnoreFiles::Own);
+    let lib_rules = Rules { python_caches: PythonCaches::LeaveOut, ignore_files };
     let binds = settings.bind_local.iter().enumerate();
-    let binds = binds
-        .map(|(index, bind)| ("bind_local", operation::bind_archive(index), &bind.source, Skip::Nothing));
+    let binds =
+        binds.map(|(index, bind)| ("bind_local", operation::bind_archive(index), &bind.source, bind_rules));
     let libs = settings.bind_local_lib.iter().enumerate();
-    let libs =
-        libs.map(|(index, path)| ("bind_local_lib", operation::lib_archive(index), path, Skip::PythonCaches));
-    let tasks = binds.chain(libs).map(|(option, name, source, skip)| async move {
+    let libs = libs.map(|(index, path)| ("bind_local_lib", operation::lib_archive(index), path, lib_rules));
+    let tasks = binds.chain(libs).map(|(option, name, source, rules)| async move {
         terminal.progress(format_args!("packing {}", source.display()));
         let path = folder.join(&name);
         let packed = {
             let (source, path, cancel) = (source.clone(), path.clone(), cancel.clone());
-            tokio::task::spawn_blocking(move || pack(&source, skip, &path, &cancel)).await
+            tokio::task::spawn_blocking(move || pack(&source, rules, &path, &cancel)).await
         };
         let packed = packed.context("packing stopped unexpectedly")?.context(option)?;
         for warning in &packed.warnings {
             terminal.warning(format_args!("{option}: {warning}"));
         }
-        anyhow::Ok(Archive { name, source: source.clone(), path, digest: packed.digest })
+        if let Some(example) = packed.ignored.first() {
+            let count = match packed.ignored.len() {
+                1 => format!("`{}`", example.display()),
+                count => format!("{count} files and folders, such as `{}`,", example.display()),
+            };
+            terminal.line(format_args!(
+                "{option}: {count} stayed here by ignore files; `--bind-ignore none` takes everything along"
+            ));
+        }
+        anyhow::Ok(Archive { name, source: source.clone(), parts: packed.parts })
     });
     stream::iter(tasks).buffered(PARALLEL_ARCHIVES).try_collect().await
+}
+
+/// Tells the job spec in how many parts each archive came.
+pub fn note_parts(job_spec: &mut JobSpec, archives: &[Archive]) {
+    let count = |name: &str| {
+        let archive = archives.iter().find(|archive| archive.name == name);
+        let parts = archive.and_then(|archive| u32::try_from(archive.parts.len()).ok());
+        parts.and_then(NonZeroU32::new).map_or(PartCount::ONE, PartCount)
+    };
+    for bind in &mut job_spec.binds {
+        bind.parts = count(&bind.archive);
+    }
+    for lib in &mut job_spec.libs {
+        lib.parts = count(&lib.archive);
+    }
 }

@@ -31,7 +31,7 @@ use crate::report::ExitStatus;
 use crate::settings::{BindAttributes, Invocation, Settings, Wait};
 use crate::upload::{Content, Upload, Uploader};
 
-use super::archives::pack_all;
+use super::archives::{note_parts, pack_all};
 use super::binaries::{Program, check_for_cluster};
 use super::interrupt::{Interrupts, Stop};
 use super::prepare;
@@ -141,7 +141,8 @@ async fn prepare_all(
     };
     let archives = pack_all(settings, folder.path(), cancel, terminal).await?;
     let init_digest = init_digest.await?.with_context(|| format!("cannot read `{}`", init.display()))?;
-    let job_spec = operation::job_spec(settings, client.proxy_url(), &expanded.files);
+    let mut job_spec = operation::job_spec(settings, client.proxy_url(), &expanded.files);
+    note_parts(&mut job_spec, &archives);
     let job_spec_json = Bytes::from(job_spec.to_json());
 
     let mut uploads = vec![
@@ -154,13 +155,19 @@ async fn prepare_all(
     ];
     let mut names =
         vec![(operation::INIT_FILE.to_owned(), true), (operation::JOB_SPEC_FILE.to_owned(), false)];
-    for archive in archives {
-        uploads.push(Upload {
-            label: format!("`{}`", archive.source.display()),
-            content: Content::File(archive.path),
-            digest: archive.digest,
-        });
-        names.push((archive.name, false));
+    for archive in &archives {
+        for (index, (name, part)) in archive.files().enumerate() {
+            let label = match archive.parts.len() {
+                1 => format!("`{}`", archive.source.display()),
+                count => format!("`{}`, part {} of {count}", archive.source.display(), index + 1),
+            };
+            uploads.push(Upload {
+                label,
+                content: Content::File(part.path.clone()),
+                digest: part.digest.clone(),
+            });
+            names.push((name, false));
+        }
     }
     let paths = cache.upload_all(&uploads).await?;
     let uploaded = names.into_iter().zip(paths).map(|((name, executable), path)| SandboxFile {

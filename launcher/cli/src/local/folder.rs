@@ -108,7 +108,9 @@ impl RunFolder {
 
     /// Removes the packed copies of what the user has anyway: only logs and what the job wrote stay.
     pub(super) fn remove_archives(&self) {
-        let is_archive = |path: &Path| path.extension().is_some_and(|extension| extension == "zst");
+        // `bind-0.tar.zst`, `bind-0.tar.zst.1`
+        let is_archive =
+            |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().contains(".tar.zst"));
         let sandboxes = fs::read_dir(&self.path).into_iter().flatten().flatten();
         for entry in
             sandboxes.flat_map(|node| fs::read_dir(node.path().join("sandbox")).into_iter().flatten())

@@ -15,7 +15,7 @@ use tractorun_contract::env as names;
 use tractorun_contract::job_spec::JobSpec;
 use tractorun_yt::{Client, ClientConfig};
 
-use crate::commands::archives::pack_all;
+use crate::commands::archives::{note_parts, pack_all};
 use crate::commands::binaries::Program;
 use crate::commands::interrupt::{Interrupts, Stop};
 use crate::commands::prepare;
@@ -147,14 +147,15 @@ async fn prepare_sandboxes(
         terminal.warning(warning);
     }
     let archives = pack_all(settings, &folder.files(), cancel, terminal).await?;
-    let job_spec = operation::job_spec(settings, client.proxy_url(), &expanded.files);
+    let mut job_spec = operation::job_spec(settings, client.proxy_url(), &expanded.files);
+    note_parts(&mut job_spec, &archives);
     folder.add_file(operation::JOB_SPEC_FILE, &job_spec.to_json())?;
     for (index, file) in expanded.files.iter().enumerate() {
         let name = operation::cypress_file(index);
         terminal.progress(format_args!("downloading {}", file.path));
         folder.download(client, file, &name).await?;
     }
-    let names = archives.iter().map(|archive| archive.name.clone());
+    let names = archives.iter().flat_map(|archive| archive.files().map(|(name, _)| name));
     let cypress = (0..expanded.files.len()).map(operation::cypress_file);
     let names: Vec<_> = names.chain(cypress).chain([operation::JOB_SPEC_FILE.to_owned()]).collect();
     folder.fill_sandboxes(settings.mesh.node_count, &names)?;

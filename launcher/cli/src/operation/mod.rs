@@ -6,7 +6,8 @@
 use serde_json::{Map, Value};
 use tractorun_contract::env;
 use tractorun_contract::job_spec::{
-    Bind, Cluster, CypressBind, JobSpec, Lib, LinePrefix, Logs, Mesh, Restarts, SPEC_VERSION, Timeouts,
+    Bind, Cluster, CypressBind, JobSpec, Lib, LinePrefix, Logs, Mesh, PartCount, Restarts, SPEC_VERSION,
+    Timeouts,
 };
 use tractorun_yt::value::{self, ValueExt};
 use tractorun_yt::{YsonNode, YsonValue};
@@ -97,7 +98,7 @@ pub enum SpecError {
     VaultIsNoMap,
 }
 
-/// The job spec. `cypress` is what the Cypress binds were expanded to.
+/// The job spec, every archive in one part. `cypress` is what the Cypress binds were expanded to.
 pub fn job_spec(settings: &Settings, proxy: &str, cypress: &[CypressFile]) -> JobSpec {
     let mesh = mesh(settings);
     JobSpec {
@@ -113,13 +114,21 @@ pub fn job_spec(settings: &Settings, proxy: &str, cypress: &[CypressFile]) -> Jo
             .bind_local
             .iter()
             .enumerate()
-            .map(|(index, bind)| Bind { archive: bind_archive(index), destination: bind.destination.clone() })
+            .map(|(index, bind)| Bind {
+                archive: bind_archive(index),
+                destination: bind.destination.clone(),
+                parts: PartCount::ONE,
+            })
             .collect(),
         libs: settings
             .bind_local_lib
             .iter()
             .enumerate()
-            .map(|(index, path)| Lib { archive: lib_archive(index), name: lib_name(path) })
+            .map(|(index, path)| Lib {
+                archive: lib_archive(index),
+                name: lib_name(path),
+                parts: PartCount::ONE,
+            })
             .collect(),
         cypress_binds: cypress
             .iter()

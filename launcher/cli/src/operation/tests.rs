@@ -5,6 +5,7 @@ use tractorun_contract::job_spec::{EnvVar, RestartPolicy, Sidecar};
 use tractorun_contract::placement::{GpuVisibility, Placement};
 use tractorun_yt::value::to_json;
 
+use crate::pack::IgnoreFiles;
 use crate::settings::{
     BindCypress, BindLocal, Mesh as MeshSettings, OperationLogMode, ProxyStderrMode, Resources, RunMode, Wait,
 };
@@ -31,6 +32,7 @@ fn settings() -> Settings {
         user_config: json!({"a": "b"}).as_object().cloned(),
         bind_local: vec![BindLocal { source: "./x.py".into(), destination: "/x.py".into() }],
         bind_local_lib: vec!["libs/mylib".into()],
+        bind_ignore: IgnoreFiles::Git,
         bind_cypress: vec![BindCypress {
             source: "//home/data".into(),
             destination: "data".into(),
@@ -74,8 +76,14 @@ fn the_job_spec_holds_what_init_needs() {
     assert_eq!(spec.cluster.proxy, "http://h:1");
     assert_eq!(spec.placement.gpu_visibility, GpuVisibility::Own);
     assert_eq!(spec.mesh, Mesh { node_count: 3, process_per_node: 2, gpu_per_process: 4 });
-    assert_eq!(spec.binds, [Bind { archive: "bind-0.tar.zst".into(), destination: "/x.py".into() }]);
-    assert_eq!(spec.libs, [Lib { archive: "lib-0.tar.zst".into(), name: "mylib".into() }]);
+    assert_eq!(
+        spec.binds,
+        [Bind { archive: "bind-0.tar.zst".into(), destination: "/x.py".into(), parts: PartCount::ONE }]
+    );
+    assert_eq!(
+        spec.libs,
+        [Lib { archive: "lib-0.tar.zst".into(), name: "mylib".into(), parts: PartCount::ONE }]
+    );
     assert_eq!(spec.cypress_binds, [CypressBind { file: "cypress-0".into(), destination: "data/x".into() }]);
     assert_eq!(spec.line_prefix, LinePrefix::Auto);
     assert_eq!(spec.sidecars, settings().sidecars);

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use super::{LinkPlan, PackError, read_error};
+use super::walk::LinkPlan;
+use super::{PackError, read_error};
 
 /// Decides about the link at `path`, which lies somewhere below the canonical folder `root`.
 ///

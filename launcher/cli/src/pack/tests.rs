@@ -7,9 +7,14 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use tar::EntryType;
 use tempfile::TempDir;
 
 use super::*;
+
+const EVERYTHING: Rules = Rules { python_caches: PythonCaches::Keep, ignore_files: IgnoreFiles::None };
+
+const LIBRARY: Rules = Rules { python_caches: PythonCaches::LeaveOut, ignore_files: IgnoreFiles::Own };
 
 /// What a test wants to know of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,21 +48,42 @@ impl Source {
         symlink(target, self.path(name)).unwrap();
     }
 
-    fn pack_with(&self, name: &str, skip: Skip) -> Result<(Packed, BTreeMap<String, Entry>), PackError> {
+    fn pack_with(&self, name: &str, rules: Rules) -> Result<(Packed, BTreeMap<String, Entry>), PackError> {
+        self.pack_in_parts(name, rules, parts::PART_BYTES)
+    }
+
+    fn pack_in_parts(
+        &self,
+        name: &str,
+        rules: Rules,
+        part_bytes: u64,
+    ) -> Result<(Packed, BTreeMap<String, Entry>), PackError> {
         let target = tempfile::tempdir().unwrap();
         let archive = target.path().join("a.tar.zst");
-        let packed = pack(&self.path(name), skip, &archive, &Cancel::default())?;
-        assert_eq!(digest_file(&archive, &Cancel::default()).unwrap(), packed.digest);
-        Ok((packed, read(&archive)))
+        let packed = pack_in_parts(&self.path(name), rules, &archive, part_bytes, &Cancel::default())?;
+        let mut stream = Vec::new();
+        for part in &packed.parts {
+            assert_eq!(digest_file(&part.path, &Cancel::default()).unwrap(), part.digest);
+            stream.extend(fs::read(&part.path).unwrap());
+        }
+        let files = fs::read_dir(target.path()).unwrap().count();
+        assert_eq!(files, packed.parts.len());
+        Ok((packed, read(&stream)))
     }
 
     fn pack(&self, name: &str) -> (Packed, BTreeMap<String, Entry>) {
-        self.pack_with(name, Skip::Nothing).unwrap()
+        self.pack_with(name, EVERYTHING).unwrap()
+    }
+
+    /// The names that travel, without the folder's own.
+    fn names(&self, name: &str, ignore_files: IgnoreFiles) -> Vec<String> {
+        let (_, entries) = self.pack_with(name, Rules { ignore_files, ..EVERYTHING }).unwrap();
+        entries.into_keys().filter_map(|name| Some(name.strip_prefix("root/")?.to_owned())).collect()
     }
 }
 
-fn read(archive: &Path) -> BTreeMap<String, Entry> {
-    let mut tar = tar::Archive::new(zstd::Decoder::new(fs::File::open(archive).unwrap()).unwrap());
+fn read(archive: &[u8]) -> BTreeMap<String, Entry> {
+    let mut tar = tar::Archive::new(zstd::Decoder::new(archive).unwrap());
     let mut entries = BTreeMap::new();
     for entry in tar.entries().unwrap() {
         let mut entry = entry.unwrap();
@@ -80,6 +106,10 @@ fn read(archive: &Path) -> BTreeMap<String, Entry> {
     entries
 }
 
+fn digests(packed: &Packed) -> Vec<&Digest> {
+    packed.parts.iter().map(|part| &part.digest).collect()
+}
+
 fn plain(content: &str) -> Entry {
     Entry::File { mode: 0o644, content: content.to_owned() }
 }
@@ -96,9 +126,9 @@ fn equal_content_is_an_equal_archive() {
         file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000)).unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
     }
-    assert_eq!(one.pack("s").0.digest, two.pack("s").0.digest);
+    assert_eq!(digests(&one.pack("s").0), digests(&two.pack("s").0));
     two.file("s/a", "A");
-    assert_ne!(one.pack("s").0.digest, two.pack("s").0.digest);
+    assert_ne!(digests(&one.pack("s").0), digests(&two.pack("s").0));
 }
 
 #[test]
@@ -137,13 +167,13 @@ fn a_file_becomes_root_itself_also_through_a_link() {
 fn libraries_go_without_pythons_caches() {
     let source = Source::new();
     source.file("lib/a.py", "a");
-    let before = source.pack_with("lib", Skip::PythonCaches).unwrap().0;
+    let before = source.pack_with("lib", LIBRARY).unwrap().0;
     source.file("lib/__pycache__/a.cpython-311.pyc", "x");
     source.file("lib/sub/old.pyc", "x");
-    let (_, entries) = source.pack_with("lib", Skip::PythonCaches).unwrap();
+    let (_, entries) = source.pack_with("lib", LIBRARY).unwrap();
     assert_eq!(entries.keys().collect::<Vec<_>>(), ["root", "root/a.py", "root/sub"]);
     fs::remove_dir_all(source.path("lib/sub")).unwrap();
-    assert_eq!(source.pack_with("lib", Skip::PythonCaches).unwrap().0.digest, before.digest);
+    assert_eq!(digests(&source.pack_with("lib", LIBRARY).unwrap().0), digests(&before));
 }
 
 #[test]
@@ -182,13 +212,13 @@ fn links_that_cannot_travel_are_errors() {
     let source = Source::new();
     fs::create_dir(source.path("s")).unwrap();
     source.link("s/gone", "/no/such/file");
-    let error = source.pack_with("s", Skip::Nothing).unwrap_err().to_string();
+    let error = source.pack_with("s", EVERYTHING).unwrap_err().to_string();
     let gone = source.path("s/gone");
     assert_eq!(error, format!("link `{}` points to `/no/such/file`, which does not exist", gone.display()));
 
     fs::remove_file(gone).unwrap();
     source.link("s/up", source.folder.path().canonicalize().unwrap());
-    let error = source.pack_with("s", Skip::Nothing).unwrap_err().to_string();
+    let error = source.pack_with("s", EVERYTHING).unwrap_err().to_string();
     assert!(error.contains("a folder that it lies in itself\nhint: "), "{error}");
 }
 
@@ -199,7 +229,7 @@ fn a_loop_by_way_of_another_folder_is_an_error() {
     source.file("s/y", "y");
     source.link("s/out", source.path("out"));
     source.link("out/back", source.path("s"));
-    let error = source.pack_with("s", Skip::Nothing).unwrap_err();
+    let error = source.pack_with("s", EVERYTHING).unwrap_err();
     assert!(matches!(&error, PackError::LinkLoop { path, .. } if path.ends_with("out/back")), "{error}");
 }
 
@@ -207,14 +237,14 @@ fn a_loop_by_way_of_another_folder_is_an_error() {
 fn what_cannot_be_read_is_named() {
     let source = Source::new();
     let missing = source.path("missing");
-    let error = source.pack_with("missing", Skip::Nothing).unwrap_err().to_string();
+    let error = source.pack_with("missing", EVERYTHING).unwrap_err().to_string();
     assert_eq!(error, format!("cannot read `{}`: No such file or directory (os error 2)", missing.display()));
 
     let secret = source.file("s/secret", "x");
     fs::set_permissions(&secret, Permissions::from_mode(0o0)).unwrap();
     // Root may read everything.
     if fs::File::open(&secret).is_err() {
-        let error = source.pack_with("s", Skip::Nothing).unwrap_err().to_string();
+        let error = source.pack_with("s", EVERYTHING).unwrap_err().to_string();
         assert_eq!(error, format!("cannot read `{}`: Permission denied (os error 13)", secret.display()));
     }
 }
@@ -237,17 +267,125 @@ fn cancelling_ends_it() {
     let cancel = Cancel::default();
     cancel.request();
     let archive = source.path("archive");
-    let error = pack(&source.path("s"), Skip::Nothing, &archive, &cancel).unwrap_err();
+    let error = pack(&source.path("s"), EVERYTHING, &archive, &cancel).unwrap_err();
     assert!(matches!(error, PackError::Cancelled), "{error}");
 }
 
 #[test]
-fn a_file_that_shrinks_while_it_is_read_is_noticed() {
+fn a_file_that_shrinks_after_the_walk_is_noticed() {
     let source = Source::new();
     let path = source.file("a", "12345");
-    let mut reader = ExactReader { file: File::open(path).unwrap(), left: 6, state: ReadState::Fine };
-    assert!(reader.read_to_end(&mut Vec::new()).is_err());
-    assert!(matches!(reader.state, ReadState::Short));
+    let entries = walk::walk(&path, EVERYTHING, &Cancel::default()).unwrap().entries;
+    fs::write(&path, "1234").unwrap();
+    let parts = parts::cut(&entries, 2);
+    let error = write::write_all(&entries, &parts, &source.path("archive"), &Cancel::default()).unwrap_err();
+    let text = format!(
+        "`{}` changed while it was packed\nhint: nothing may write to it during the start",
+        path.display()
+    );
+    assert_eq!(error.to_string(), text);
+}
+
+#[test]
+fn parts_are_one_archive() {
+    let source = Source::new();
+    source.file("s/large", &"0123456789".repeat(1_000));
+    for number in 0..50 {
+        source.file(&format!("s/{number}"), &number.to_string());
+    }
+    let (one, whole) = source.pack_in_parts("s", EVERYTHING, u64::MAX).unwrap();
+    assert_eq!(one.parts.len(), 1);
+    let (many, pieces) = source.pack_in_parts("s", EVERYTHING, 1_000).unwrap();
+    assert!(many.parts.len() > 20, "{}", many.parts.len());
+    assert_eq!(pieces, whole);
+    let names: Vec<_> = many.parts.iter().map(|part| part.path.file_name().unwrap().to_owned()).collect();
+    assert_eq!(names[..3], ["a.tar.zst", "a.tar.zst.1", "a.tar.zst.2"]);
+}
+
+#[test]
+fn one_changed_byte_changes_one_part() {
+    let source = Source::new();
+    for number in 0..50 {
+        source.file(&format!("s/{number}"), &"x".repeat(100));
+    }
+    let (before, _) = source.pack_in_parts("s", EVERYTHING, 5_000).unwrap();
+    source.file("s/25", &("y".to_owned() + &"x".repeat(99)));
+    let (after, _) = source.pack_in_parts("s", EVERYTHING, 5_000).unwrap();
+    assert!(before.parts.len() > 4);
+    let changed =
+        digests(&after).iter().zip(digests(&before)).filter(|(after, before)| **after != *before).count();
+    assert_eq!((changed, after.parts.len()), (1, before.parts.len()));
+}
+
+#[test]
+fn ignore_files_keep_things_at_home() {
+    let source = Source::new();
+    source.file("s/.gitignore", "*.ckpt\n/data/\n!keep.ckpt\n");
+    source.file("s/.git/HEAD", "ref");
+    source.file("s/data/large", "x");
+    source.file("s/sub/data/small", "x");
+    source.file("s/sub/a.ckpt", "x");
+    source.file("s/sub/keep.ckpt", "x");
+    source.file("s/sub/.gitignore", "!a.ckpt\n");
+    source.file("s/.tractorunignore", "notes.md\n");
+    source.file("s/notes.md", "x");
+    assert_eq!(
+        source.names("s", IgnoreFiles::Git),
+        [
+            ".gitignore",
+            ".tractorunignore",
+            "sub",
+            "sub/.gitignore",
+            "sub/a.ckpt",
+            "sub/data",
+            "sub/data/small",
+            "sub/keep.ckpt"
+        ]
+    );
+    let own = source.names("s", IgnoreFiles::Own);
+    assert!(own.iter().any(|name| name == "data/large") && own.iter().any(|name| name == ".git/HEAD"));
+    assert!(!own.iter().any(|name| name == "notes.md"));
+    assert!(source.names("s", IgnoreFiles::None).iter().any(|name| name == "notes.md"));
+
+    let (packed, _) = source.pack_with("s", Rules { ignore_files: IgnoreFiles::Git, ..EVERYTHING }).unwrap();
+    assert_eq!(packed.ignored, [".git", "data", "notes.md"].map(|name| source.path("s").join(name)));
+}
+
+#[test]
+fn ignore_files_above_the_folder_do_not_count() {
+    let source = Source::new();
+    source.file(".gitignore", "data/\n");
+    source.file("data/x", "x");
+    assert_eq!(source.names("data", IgnoreFiles::Git), ["x"]);
+}
+
+#[test]
+fn a_line_that_is_no_pattern_is_named() {
+    let source = Source::new();
+    let file = source.file("s/.tractorunignore", "fine\n[z-a]\n");
+    let error = source.pack_with("s", LIBRARY).unwrap_err().to_string();
+    assert!(error.starts_with(&format!("cannot read `{}`: ", file.display())), "{error}");
+    assert!(
+        error.ends_with("\nhint: mend the line, or give `--bind-ignore none` to pack everything"),
+        "{error}"
+    );
+}
+
+#[test]
+fn names_that_are_not_utf8_travel() {
+    use std::os::unix::ffi::OsStrExt;
+    let source = Source::new();
+    source.file("s/a", "a");
+    let name = std::ffi::OsStr::from_bytes(b"\xff\xfe");
+    fs::write(source.path("s").join(name), "x").unwrap();
+    let target = tempfile::tempdir().unwrap();
+    let packed =
+        pack(&source.path("s"), EVERYTHING, &target.path().join("a.zst"), &Cancel::default()).unwrap();
+    let mut tar =
+        tar::Archive::new(zstd::Decoder::new(fs::File::open(&packed.parts[0].path).unwrap()).unwrap());
+    let names: Vec<_> =
+        tar.entries().unwrap().map(|entry| entry.unwrap().path_bytes().into_owned()).collect();
+    assert!(names.iter().any(|name| name == b"root/\xff\xfe"), "{names:?}");
 }
 
 #[test]

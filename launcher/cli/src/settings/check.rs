@@ -17,6 +17,7 @@ use super::{
     DEFAULT_CLUSTER_CONFIG_PATH, Mesh, OperationLogMode, Place, ProxyStderrMode, Resources, RunMode,
     Settings, Surroundings, Wait, options,
 };
+use crate::pack::IgnoreFiles;
 
 /// Limits beyond what any cluster has, low enough that no product of two of them leaves 32 bits.
 const MAX_NODES: u32 = 10_000;
@@ -68,6 +69,9 @@ impl Check<'_> {
             user_config: self.one("user_config", Reader::object),
             bind_local: self.each("bind_local", Self::bind_local),
             bind_local_lib: self.bind_local_lib(),
+            bind_ignore: self
+                .one("bind_ignore", |reader, subject, node| reader.choice(subject, node, &IgnoreFiles::ALL))
+                .unwrap_or(IgnoreFiles::Git),
             bind_cypress: self.each("bind_cypress", Self::bind_cypress),
             proxy_stderr_mode: self.proxy_stderr_mode(),
             operation_log_mode: OperationLogMode::Default,

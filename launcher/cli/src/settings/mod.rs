@@ -14,6 +14,7 @@ use tractorun_contract::placement::Placement;
 pub use self::problem::{Origin, Problem};
 pub use self::show::effective_config;
 use crate::cli::CommandLine;
+use crate::pack::IgnoreFiles;
 
 mod check;
 pub(crate) mod file;
@@ -54,6 +55,8 @@ pub struct Settings {
     pub bind_local: Vec<BindLocal>,
     /// Local Python libraries that travel; all are existing folders with distinct names, see [`library_name`].
     pub bind_local_lib: Vec<PathBuf>,
+    /// Which ignore files inside bound folders keep files at home.
+    pub bind_ignore: IgnoreFiles,
     /// Cypress nodes that are placed in the container.
     pub bind_cypress: Vec<BindCypress>,
     /// Whether the primary's stderr is shown on the terminal.

@@ -94,7 +94,7 @@ use Takes::{Each, Nothing, One, Switch};
 pub(crate) static COMMAND: OptionSpec = option("", "command", Both, Nothing, Group::Job, "");
 
 /// Every option, in the order `--help` shows them within their groups.
-pub(crate) static OPTIONS: [OptionSpec; 34] = [
+pub(crate) static OPTIONS: [OptionSpec; 35] = [
     option(
         "yt-path",
         "yt_path",
@@ -209,6 +209,14 @@ pub(crate) static OPTIONS: [OptionSpec; 34] = [
         Each("FOLDER", Text),
         Group::Container,
         "Local Python library to put on PYTHONPATH; repeatable",
+    ),
+    option(
+        "bind-ignore",
+        "bind_ignore",
+        Both,
+        One("FILES", Text),
+        Group::Container,
+        "Ignore files in bound folders that count: gitignore (and .tractorunignore; default), tractorunignore, none; libraries heed only .tractorunignore",
     ),
     option(
         "bind-cypress",

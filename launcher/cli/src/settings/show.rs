@@ -26,6 +26,7 @@ pub fn effective_config(settings: &Settings) -> Value {
         user_config,
         bind_local,
         bind_local_lib,
+        bind_ignore,
         bind_cypress,
         proxy_stderr_mode,
         operation_log_mode: OperationLogMode::Default,
@@ -58,6 +59,7 @@ pub fn effective_config(settings: &Settings) -> Value {
         "user_config": user_config,
         "bind_local": bind_local.iter().map(show_bind_local).collect::<Value>(),
         "bind_local_lib": bind_local_lib,
+        "bind_ignore": bind_ignore.word(),
         "bind_cypress": bind_cypress.iter().map(show_bind_cypress).collect::<Value>(),
         "sidecars": sidecars,
         "proxy_stderr_mode": match proxy_stderr_mode {

@@ -276,7 +276,7 @@ fn check_env(env: &[EnvVar], problems: &mut Problems) {
 }
 
 fn check_files(binds: &[Bind], libs: &[Lib], cypress_binds: &[CypressBind], problems: &mut Problems) {
-    for Bind { archive, destination } in binds {
+    for Bind { archive, destination, parts: _ } in binds {
         check_sandbox_file("binds", archive, problems);
         check_destination(destination, problems);
     }
@@ -285,7 +285,7 @@ fn check_files(binds: &[Bind], libs: &[Lib], cypress_binds: &[CypressBind], prob
         check_destination(destination, problems);
     }
     let mut names = BTreeSet::new();
-    for Lib { archive, name } in libs {
+    for Lib { archive, name, parts: _ } in libs {
         check_sandbox_file("libs", archive, problems);
         if !is_file_name(name) {
             problems.add("libs", &format!("{name:?} cannot be the name of a library"));

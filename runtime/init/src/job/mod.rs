@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
 use tractorun_contract::env;
 use tractorun_contract::exit::InitExit;
-use tractorun_contract::job_spec::{Bind, CypressBind, Lib, RestartPolicy};
+use tractorun_contract::job_spec::{Bind, CypressBind, Lib, PartCount, RestartPolicy};
 use tractorun_sys::CpuSet;
 use tractorun_yt::Client;
 
@@ -307,13 +307,16 @@ async fn prepare_files(config: &Config) -> Result<Vec<PathBuf>, Reason> {
     let (binds, libs) = (config.binds.clone(), config.libs.clone());
     let cypress_binds = config.cypress_binds.clone();
     tokio::task::spawn_blocking(move || {
-        for Bind { archive, destination } in &binds {
+        let files = |archive: &str, parts: PartCount| -> Vec<_> {
+            parts.names(archive).map(|name| sandbox.join(name)).collect()
+        };
+        for Bind { archive, destination, parts } in &binds {
             // Joining an absolute path gives that path.
-            unpack::unpack(&sandbox.join(archive), &sandbox.join(destination), &cancelled)?;
+            unpack::unpack(&files(archive, *parts), &sandbox.join(destination), &cancelled)?;
         }
         let lib_folder = sandbox.join(OWN_FOLDER).join("lib");
-        for Lib { archive, name } in &libs {
-            unpack::unpack(&sandbox.join(archive), &lib_folder.join(name), &cancelled)?;
+        for Lib { archive, name, parts } in &libs {
+            unpack::unpack(&files(archive, *parts), &lib_folder.join(name), &cancelled)?;
         }
         for CypressBind { file, destination } in &cypress_binds {
             place::place(&sandbox, file, &sandbox.join(destination))?;

@@ -21,9 +21,14 @@ fn archive(path: &Path, name: &str, content: &str) {
 
 fn config_in(sandbox: &Path) -> Config {
     let mut config = config_of(&[], |spec| {
-        spec.binds = vec![Bind { archive: "bind-0.tar.zst".into(), destination: "code/train.py".into() }];
-        spec.libs =
-            ["one", "two"].map(|name| Lib { archive: format!("{name}.tar.zst"), name: name.into() }).to_vec();
+        spec.binds = vec![Bind {
+            archive: "bind-0.tar.zst".into(),
+            destination: "code/train.py".into(),
+            parts: PartCount::ONE,
+        }];
+        spec.libs = ["one", "two"]
+            .map(|name| Lib { archive: format!("{name}.tar.zst"), name: name.into(), parts: PartCount::ONE })
+            .to_vec();
         spec.cypress_binds =
             vec![CypressBind { file: "cypress-0".into(), destination: "code/data/weights".into() }];
     });

@@ -1,4 +1,4 @@
-//! Unpacks one archive (tar + zstd, one top entry `root`) at its destination.
+//! Unpacks one archive (tar + zstd, one top entry `root`, in one or more files) at its destination.
 //!
 //! An archive is not trusted: whatever it holds, nothing is written outside the destination. Entries are
 //! written through folder descriptors, one path component at a time and never through a symbolic link, so
@@ -7,6 +7,7 @@
 //!
 //! Blocks: call it where that is allowed.
 
+use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -44,6 +45,8 @@ pub(super) enum UnpackError {
 pub(super) enum ArchiveError {
     #[error("{0}")]
     Unreadable(#[from] std::io::Error),
+    #[error("its part `{}`: {source}", path.display())]
+    Part { path: PathBuf, source: std::io::Error },
     #[error("it is empty")]
     Empty,
     #[error("destination `{}`: {source}", path.display())]
@@ -106,12 +109,18 @@ enum Kind {
     Link(Vec<u8>),
 }
 
-/// Unpacks `archive` at the absolute path `destination`. A folder is merged into one that is there, a file
+/// Unpacks an archive at the absolute path `destination`; `files` are its parts in order. A folder is merged into one that is there, a file
 /// replaces one that is there; parents are made. Stops soon after `cancelled` becomes true.
-pub(super) fn unpack(archive: &Path, destination: &Path, cancelled: &AtomicBool) -> Result<(), UnpackError> {
+pub(super) fn unpack(
+    files: &[PathBuf],
+    destination: &Path,
+    cancelled: &AtomicBool,
+) -> Result<(), UnpackError> {
+    // Errors name the archive by its first file.
+    let archive = files.first().map_or(Path::new(""), PathBuf::as_path);
     let of_archive = |reason| UnpackError::Archive { archive: archive.to_owned(), reason };
-    let file = File::open(archive).map_err(|error| of_archive(error.into()))?;
-    let decoder = zstd::Decoder::new(BufReader::new(file)).map_err(|error| of_archive(error.into()))?;
+    let parts = Parts::open(files).map_err(of_archive)?;
+    let decoder = zstd::Decoder::new(BufReader::new(parts)).map_err(|error| of_archive(error.into()))?;
     let mut tar = tar::Archive::new(decoder);
     let mut target = Target::Undecided;
     for entry in tar.entries().map_err(|error| of_archive(error.into()))? {
@@ -153,6 +162,33 @@ pub(super) fn unpack(archive: &Path, destination: &Path, cancelled: &AtomicBool)
     match target {
         Target::Undecided => Err(of_archive(ArchiveError::Empty)),
         Target::Folder(_) | Target::File => Ok(()),
+    }
+}
+
+/// The parts of an archive as one stream: zstd frames that follow each other are read as one.
+struct Parts(VecDeque<File>);
+
+impl Parts {
+    fn open(files: &[PathBuf]) -> Result<Self, ArchiveError> {
+        let open = |(index, path): (usize, &PathBuf)| {
+            File::open(path).map_err(|source| match index {
+                0 => ArchiveError::Unreadable(source),
+                _ => ArchiveError::Part { path: path.clone(), source },
+            })
+        };
+        files.iter().enumerate().map(open).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl Read for Parts {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        while let Some(file) = self.0.front_mut() {
+            match file.read(buffer)? {
+                0 if !buffer.is_empty() => drop(self.0.pop_front()),
+                count => return Ok(count),
+            }
+        }
+        Ok(0)
     }
 }
 

@@ -39,6 +39,7 @@ fn defaults() -> Settings {
         user_config: None,
         bind_local: Vec::new(),
         bind_local_lib: Vec::new(),
+        bind_ignore: IgnoreFiles::Git,
         bind_cypress: Vec::new(),
         proxy_stderr_mode: ProxyStderrMode::Disabled,
         operation_log_mode: OperationLogMode::Default,
@@ -60,7 +61,7 @@ fn sidecar(command: &[&str], restart_policy: RestartPolicy) -> Sidecar {
     Sidecar { command: command.iter().map(ToString::to_string).collect(), restart_policy }
 }
 
-static EXAMPLES: [Example; 31] = [
+static EXAMPLES: [Example; 32] = [
     Example {
         line: &["--yt-path", "//tmp/training"],
         yaml: "yt_path: //tmp/training",
@@ -178,6 +179,11 @@ static EXAMPLES: [Example; 31] = [
         line: &["--bind-local-lib", "./src"],
         yaml: "bind_local_lib:\n  - \"./src\"",
         set: |s| s.bind_local_lib = vec![PathBuf::from("./src")],
+    },
+    Example {
+        line: &["--bind-ignore", "none"],
+        yaml: "bind_ignore: none",
+        set: |s| s.bind_ignore = IgnoreFiles::None,
     },
     Example {
         line: &["--bind-cypress", "//tmp/path:/path/in/container"],

@@ -90,7 +90,7 @@ impl World {
         let path = self.folder.path().join("a.tar.zst");
         std::fs::write(&path, archive).unwrap();
         let prefix = format!("cannot unpack `{}`: ", path.display());
-        unpack(&path, &self.destination(), &AtomicBool::new(false)).map_err(|error| {
+        unpack(std::slice::from_ref(&path), &self.destination(), &AtomicBool::new(false)).map_err(|error| {
             let text = error.to_string();
             text.strip_prefix(&prefix).unwrap_or_else(|| panic!("{text}")).to_owned()
         })
@@ -364,15 +364,43 @@ fn broken_archives_are_named() {
 }
 
 #[test]
+fn parts_are_read_as_one_archive() {
+    let world = World::new();
+    let tar = tar_of(&[folder("root"), file("root/a", "first"), file("root/b", "second")]);
+    let mut paths = Vec::new();
+    // The last cut goes through the content of a file.
+    for (index, piece) in [&tar[..512], &tar[512..1026], &tar[1026..]].iter().enumerate() {
+        let path = world.folder.path().join(format!("a.tar.zst.{index}"));
+        std::fs::write(&path, zstd::encode_all(*piece, 1).unwrap()).unwrap();
+        paths.push(path);
+    }
+    unpack(&paths, &world.destination(), &AtomicBool::new(false)).unwrap();
+    assert_eq!(world.tree(), tree(&[("/", ""), ("/a", "first"), ("/b", "second")]));
+
+    std::fs::remove_file(&paths[1]).unwrap();
+    let error = unpack(&paths, &world.destination(), &AtomicBool::new(false)).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "cannot unpack `{}`: its part `{}`: No such file or directory (os error 2)",
+            paths[0].display(),
+            paths[1].display()
+        )
+    );
+}
+
+#[test]
 fn a_missing_archive_and_an_interruption_are_said() {
     let folder = tempfile::tempdir().unwrap();
     let archive = folder.path().join("gone");
-    let error = unpack(&archive, &folder.path().join("d"), &AtomicBool::new(false)).unwrap_err();
+    let error = unpack(std::slice::from_ref(&archive), &folder.path().join("d"), &AtomicBool::new(false))
+        .unwrap_err();
     let expected = format!("cannot unpack `{}`: No such file or directory (os error 2)", archive.display());
     assert_eq!(error.to_string(), expected);
 
     std::fs::write(&archive, zstd::encode_all(tar_of(&[file("root", "x")]).as_slice(), 1).unwrap()).unwrap();
-    let error = unpack(&archive, &folder.path().join("d"), &AtomicBool::new(true)).unwrap_err();
+    let error =
+        unpack(std::slice::from_ref(&archive), &folder.path().join("d"), &AtomicBool::new(true)).unwrap_err();
     assert!(error.to_string().ends_with(": it was interrupted"), "{error}");
     assert!(!folder.path().join("d").exists());
 }
