@@ -103,6 +103,12 @@ impl Cluster {
 
     // === Faults ===
 
+    /// Where faults are planned: `http://host:port`.
+    pub fn control_address(&self) -> String {
+        let address = self.control.as_deref().expect("this cluster was started with a control endpoint");
+        format!("http://{address}")
+    }
+
     /// Plans a fault; answers with its number.
     #[track_caller]
     pub fn plan(&self, fault: &Value) -> u64 {

@@ -10,6 +10,7 @@
 
 pub mod binaries;
 pub mod cluster;
+pub mod conformance;
 pub mod kept;
 pub mod launcher;
 pub mod leftovers;

@@ -46,6 +46,8 @@ pub struct MiniclusterConfig {
     pub control_port: Option<u16>,
     /// How jobs are run.
     pub job_kind: JobKind,
+    /// Bytes of memory for a job of a task without a `memory_limit`; without any, as many as there are.
+    pub default_memory_limit: Option<u64>,
     /// What becomes of the state at the end.
     pub state: StateConfig,
 }
@@ -73,6 +75,7 @@ impl Default for MiniclusterConfig {
             tokens: Tokens::default(),
             control_port: None,
             job_kind: JobKind::default(),
+            default_memory_limit: Some(operations::DEFAULT_MEMORY_LIMIT),
             state: StateConfig::default(),
         }
     }
@@ -152,6 +155,7 @@ impl Minicluster {
                 slots,
                 node_address: format!("localhost:{}", address.port()),
                 job_kind: config.job_kind,
+                default_memory_limit: config.default_memory_limit,
             },
             Arc::new(ServerArtifacts::new(&server)),
         )?;

@@ -16,14 +16,15 @@ use tractorun_minicluster::{
     FolderConfig, Minicluster, MiniclusterConfig, StateConfig, Sync, Tokens, operations,
 };
 
-/// A single-machine server of the YT HTTP API, with real jobs.
+/// A YTsaurus cluster on one machine, for trying things out and for tests: the HTTP API that the official clients
+/// speak, with Cypress, transactions, files, static tables and vanilla operations, whose jobs are real processes.
 #[derive(Debug, Parser)]
-#[command(name = "tractorun-minicluster", version)]
+#[command(name = "tractorun-minicluster", version, after_help = AFTER_HELP)]
 struct Options {
-    /// Port to listen on; 0 takes a free one.
+    /// Port to listen on; 0 takes a free one and prints it.
     #[arg(long, default_value_t = 0)]
     port: u16,
-    /// Address to listen on.
+    /// Address to listen on. Whoever reaches it may run commands on this machine, unless --token is given, too.
     #[arg(long, default_value = "127.0.0.1")]
     listen: IpAddr,
     /// File that gets the port, as a line of text, once the server listens.
@@ -52,10 +53,26 @@ struct Options {
     /// File that gets the control endpoint's port, as `--port-file` does.
     #[arg(long, value_name = "FILE", requires = "control_port")]
     control_port_file: Option<PathBuf>,
-    /// How jobs are run: as processes of this machine, or in containers of their task's `docker_image`, by podman.
+    /// How jobs are run: as processes of this machine, or in containers of their task's `docker_image`, by podman or
+    /// docker.
     #[arg(long, value_name = "KIND", default_value = "process")]
     job_kind: JobKind,
+    /// Bytes of memory that a job may use whose task has no `memory_limit`; 0: as many as there are. What clusters have
+    /// by default is the default here.
+    #[arg(long, value_name = "BYTES", default_value_t = operations::DEFAULT_MEMORY_LIMIT)]
+    default_memory_limit: u64,
 }
+
+const AFTER_HELP: &str = "\
+Examples:
+  tractorun-minicluster --port 8000                   everything is gone when it ends
+  tractorun-minicluster --port 8000 --data ~/cluster  goes on where it stopped
+  pip install ytsaurus-client                         then, in another terminal:
+  YT_PROXY=http://127.0.0.1:8000 yt list /
+  YT_PROXY=http://127.0.0.1:8000 yt vanilla --tasks '{task={command=\"echo hi >&2\";job_count=1}}'
+
+It stops in order on SIGTERM and Ctrl-C. TRACTORUN_MINICLUSTER_LOG=info (error, warn, info, debug, trace) says more on
+standard error.";
 
 /// Values nest up to 128 deep in trees that do so, too; walking them is recursive.
 const THREAD_STACK_BYTES: usize = 8 * 1024 * 1024;
@@ -143,12 +160,14 @@ async fn run(options: Options, tokens: Tokens) -> ExitCode {
         folder,
         config: FolderConfig { sync, snapshot_after_bytes: options.snapshot_after },
     });
+    let has_tokens = !options.token.is_empty();
     let config = MiniclusterConfig {
         listen: options.listen,
         port: options.port,
         tokens,
         control_port: options.control_port,
         job_kind,
+        default_memory_limit: Some(options.default_memory_limit).filter(|bytes| *bytes > 0),
         state,
     };
     let minicluster = match Minicluster::start(config).await {
@@ -164,7 +183,14 @@ async fn run(options: Options, tokens: Tokens) -> ExitCode {
         minicluster.shutdown().await;
         return fail(&error);
     }
-    say_where(&format!("Listening on {address}; use it as: YT_PROXY=http://{address} yt list /"));
+    // Whoever waits for the first line has the whole text then.
+    let token = if has_tokens { "YT_TOKEN=<token> " } else { "" };
+    say_where(&format!("Listening on {address}; use it as: YT_PROXY=http://{address} {token}yt list /"));
+    if !address.ip().is_loopback() && !has_tokens {
+        tracing::warn!(
+            "everybody who reaches {address} may run commands on this machine: --token keeps others out"
+        );
+    }
     let stdin_ended = async {
         if options.exit_on_stdin_eof { wait_for_stdin_eof().await } else { std::future::pending().await }
     };

@@ -179,4 +179,43 @@ def check_what_is_unknown_is_refused():
         yt.get("no leading slashes")
 
 
+def check_acl_entries_are_completed():
+    yt.create("map_node", "//tmp/acl_defaults", attributes={"acl": [{"action": "deny", "subjects": ["root"], "permissions": ["write"]}]})
+    same(yt.get("//tmp/acl_defaults/@acl")[0]["inheritance_mode"], "object_and_descendants")
+    with yt.Transaction(), refused("transaction"):
+        yt.set("//tmp/acl_defaults/@acl", [])
+    same(len(yt.get("//tmp/acl_defaults/@acl")), 1)
+
+
+def check_copies_of_links():
+    yt.create("map_node", "//tmp/copied_links/target", recursive=True, attributes={"a": 1})
+    yt.link("//tmp/copied_links/target", "//tmp/copied_links/link")
+    # A link as the source stands for its target; with an ampersand for itself; inside of what is copied it stays one.
+    yt.copy("//tmp/copied_links/link", "//tmp/copied_links/followed")
+    same(yt.get("//tmp/copied_links/followed&/@type"), "map_node")
+    yt.copy("//tmp/copied_links/link&", "//tmp/copied_links/itself")
+    same(yt.get("//tmp/copied_links/itself&/@type"), "link")
+    yt.copy("//tmp/copied_links", "//tmp/copied_whole")
+    same(yt.get("//tmp/copied_whole/link&/@target_path"), "//tmp/copied_links/target")
+    same(yt.get("//tmp/copied_whole/link/@a"), 1)
+    yt.link("//tmp/copied_links/followed", "//tmp/copied_links/link", force=True)
+    same(yt.get("//tmp/copied_links/link&/@target_path"), "//tmp/copied_links/followed")
+    with refused(code=501):
+        yt.link("//tmp/copied_links/target", "//tmp/copied_links/link")
+
+
+def check_what_copies_keep():
+    yt.create("document", "//tmp/kept", attributes={"value": [1], "mine": 2, "expiration_timeout": 10**9})
+    yt.copy("//tmp/kept", "//tmp/kept_copy", preserve_creation_time=True)
+    same(yt.get("//tmp/kept_copy"), [1])
+    same(yt.get("//tmp/kept_copy/@creation_time"), yt.get("//tmp/kept/@creation_time"))
+    holds(not yt.exists("//tmp/kept_copy/@expiration_timeout"), "a copy lives as long as it likes")
+    yt.copy("//tmp/kept", "//tmp/kept_copy", force=True, preserve_expiration_timeout=True)
+    same(yt.get("//tmp/kept_copy/@expiration_timeout"), 10**9)
+    with refused():
+        yt.move("//tmp/kept", "//tmp/no/parent")
+    yt.move("//tmp/kept", "//tmp/moved_into/a/new/place", recursive=True)
+    same(yt.get("//tmp/moved_into/a/new/place/@mine"), 2)
+
+
 run_checks(globals())

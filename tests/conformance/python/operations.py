@@ -1,5 +1,6 @@
 """Vanilla operations: jobs, files, environment, ports, secrets, stderr, failures, abort."""
 
+import os
 import time
 
 import yt.wrapper as wrapper
@@ -179,6 +180,60 @@ def check_what_is_unknown_is_refused():
         yt.get_operation("1-2-3-4")
     with refused():
         run({"tasks": {}})
+
+
+def check_jobs_are_listed_and_told_apart():
+    spec = vanilla('[ $YT_JOB_COOKIE = 1 ] && { echo broken >&2; exit 5; }; exit 0', job_count=3)
+    try:
+        run(spec)
+        raise AssertionError("a failing job fails its operation")
+    except wrapper.YtOperationFailedError as error:
+        operation = error.attributes["id"]
+    (failed,) = yt.list_jobs(operation, job_state="failed")["jobs"]
+    holds("5" in str(failed["error"]), str(failed))
+    same(yt.get_job_stderr(operation, failed["id"]).read(), b"broken\n")
+    one = yt.get_job(operation, failed["id"])
+    same((one["state"], one["task_name"] if "task_name" in one else "task"), ("failed", "task"))
+    same({job["state"] for job in yt.list_jobs(operation, with_stderr=True)["jobs"]}, {"failed"})
+    same(len(yt.list_jobs(operation, limit=1)["jobs"]), 1)
+
+
+def check_abort_job_runs_it_again():
+    operation = run(vanilla("echo $YT_JOB_INDEX >&2; [ $YT_JOB_INDEX = 1 ] || sleep 1000"), sync=False)
+    wait_until(lambda: yt.list_jobs(operation.id, job_state="running")["jobs"] and stderr_of(operation) == ["0\n"], "it starts")
+    (job,) = yt.list_jobs(operation.id, job_state="running")["jobs"]
+    yt.abort_job(job["id"])
+    operation.wait()
+    same(operation.get_state().name, "completed")
+    same(sorted(job["state"] for job in yt.list_jobs(operation.id)["jobs"]), ["aborted", "completed"])
+
+
+def check_tracker_reports_progress():
+    operation = run(vanilla("true", job_count=2), sync=False)
+    operation.wait(timeout=60000)
+    same(operation.get_progress()["completed"], 2)
+    holds(operation.exists(), "it is known")
+
+
+def check_patch_of_the_spec():
+    # The first two jobs fail, the third one ends well.
+    spec = vanilla("[ $YT_JOB_INDEX = 0 ] && { while ! [ -e $GO ]; do sleep 0.02; done; exit 3; }; [ $YT_JOB_INDEX = 1 ] && exit 3; exit 0",
+                   environment={"GO": os.path.abspath("go")})
+    operation = run(spec, sync=False)
+    wait_until(lambda: operation.get_state().name == "running", "it runs")
+    yt.patch_operation_spec(operation.id, [{"path": "/max_failed_job_count", "value": 3}])
+    open("go", "w").close()
+    operation.wait()
+    same(operation.get_state().name, "completed")
+
+
+def check_memory_limit():
+    try:
+        run(vanilla("printf -v text '%*s' $((64 << 20)) ''; sleep 1000; :", memory_limit=32 << 20))
+    except wrapper.YtOperationFailedError as error:
+        holds(error.contains_code(1200), str(error))
+        return
+    raise AssertionError("a job over its memory limit fails its operation")
 
 
 run_checks(globals())

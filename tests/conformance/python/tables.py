@@ -1,6 +1,7 @@
 """Static tables: write, append, read; YSON and JSON; schemas."""
 
 import yt.wrapper as wrapper
+import yt.yson as yson
 from conformance import client, holds, refused, run_checks, same
 
 yt = client()
@@ -130,6 +131,73 @@ def check_schema():
 def check_missing():
     with refused(code=500):
         list(yt.read_table("//tmp/nowhere"))
+
+
+def check_bytes_that_are_no_text():
+    rows = [{"raw": bytes(range(256)), "name": "\N{SNOWMAN}".encode()}, {"raw": b"\xff\x00\xfe", "name": b""}]
+    raw = wrapper.YsonFormat(encoding=None)
+    yt.write_table("//tmp/raw", [{key.encode(): value for key, value in row.items()} for row in rows], format=raw)
+    same([{key.decode(): value for key, value in row.items()} for row in yt.read_table("//tmp/raw", format=raw)], rows)
+    # JSON carries bytes as code points of Latin-1.
+    yt.write_table("//tmp/raw_json", b'{"raw":"\\u00ff\\u0000\\u00fe"}\n', format="json", raw=True)
+    same([row[b"raw"] for row in yt.read_table("//tmp/raw_json", format=raw)], [b"\xff\x00\xfe"])
+
+
+def check_alter_table():
+    yt.create("table", "//tmp/altered", attributes={"schema": [{"name": "k", "type": "int64", "required": True}]})
+    yt.write_table("//tmp/altered", [{"k": 1}])
+    yt.alter_table("//tmp/altered", schema=[{"name": "k", "type": "int64"}, {"name": "new", "type": "string"}])
+    yt.write_table("<append=%true>//tmp/altered", [{"new": "x"}])
+    same([row.get("new") for row in yt.read_table("//tmp/altered")], [None, "x"])
+    with refused():
+        yt.alter_table("//tmp/altered", schema=[{"name": "k", "type": "string"}])
+
+
+def check_schemas_of_all_types():
+    values = {
+        "int8": -128, "int16": -(2**15), "int32": -(2**31), "int64": -(2**63), "uint8": 255, "uint16": 2**16 - 1,
+        "uint32": 2**32 - 1, "uint64": 2**64 - 1, "double": 0.25, "boolean": True, "string": "bytes", "utf8": "\N{SNOWMAN}",
+        "any": {"a": [1, None]}, "date": 1, "datetime": 2, "timestamp": 3, "interval": -4,
+    }
+    schema = [{"name": name, "type": name} for name in values]
+    yt.create("table", "//tmp/types", attributes={"schema": schema})
+    yt.write_table("//tmp/types", [values])
+    same(list(yt.read_table("//tmp/types")), [values])
+    same({column["name"]: column["type"] for column in yt.get("//tmp/types/@schema")}, {name: name for name in values})
+    for name, wrong in [("int8", 128), ("uint8", -1), ("boolean", "x"), ("utf8", 5), ("date", -1)]:
+        with refused():
+            yt.write_table("//tmp/types", [{name: wrong}])
+    same(yt.row_count("//tmp/types"), 1)
+
+
+def check_sorted_appends_and_unique_keys():
+    schema = yson.YsonList([{"name": "k", "type": "int64", "sort_order": "ascending"}, {"name": "v", "type": "string"}])
+    schema.attributes["unique_keys"] = True
+    yt.create("table", "//tmp/unique", attributes={"schema": schema})
+    yt.write_table("//tmp/unique", [{"k": 1, "v": "a"}, {"k": 3, "v": "c"}])
+    with refused():
+        yt.write_table("<append=%true>//tmp/unique", [{"k": 2, "v": "b"}])
+    with refused():
+        yt.write_table("<append=%true>//tmp/unique", [{"k": 3, "v": "again"}])
+    yt.write_table("<append=%true>//tmp/unique", [{"k": 4, "v": "d"}])
+    same([row["v"] for row in yt.read_table("//tmp/unique")], ["a", "c", "d"])
+    same(yt.get("//tmp/unique/@sorted_by"), ["k"])
+
+
+def check_several_ranges_and_renamed_columns():
+    yt.write_table("//tmp/several", [{"a": index, "b": index * 2} for index in range(10)])
+    path = wrapper.TablePath("//tmp/several", columns=["b"], ranges=[
+        {"lower_limit": {"row_index": 1}, "upper_limit": {"row_index": 3}}, {"exact": {"row_index": 7}},
+    ])
+    same(list(yt.read_table(path)), [{"b": 2}, {"b": 4}, {"b": 14}])
+
+
+def check_concatenate():
+    yt.write_table("//tmp/first", [{"a": 1}])
+    yt.write_table("//tmp/second", [{"a": 2}])
+    yt.concatenate(["//tmp/first", "//tmp/second"], "//tmp/joined")
+    yt.concatenate(["//tmp/first"], "<append=%true>//tmp/joined")
+    same([row["a"] for row in yt.read_table("//tmp/joined")], [1, 2, 1])
 
 
 run_checks(globals())

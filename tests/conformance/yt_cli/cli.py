@@ -1,5 +1,6 @@
 """The `yt` command line of the official client, as a person types it: every line below is one call of a shell."""
 
+import hashlib
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import yt.yson as yson
 from conformance import holds, run_checks, same
 
 # Where everything happens; for the shell, too.
@@ -132,6 +134,115 @@ def check_a_failing_operation():
     tasks = '{task={command="echo last words >&2; exit 3";job_count=1}}'
     line = f"yt vanilla --tasks {shlex.quote(tasks)} --spec '{{max_failed_job_count=1}}'"
     fails(line, "failed", "exited with code 3", "last words")
+
+
+def check_attributes_acl_and_find():
+    run("yt create map_node $ROOT/marked/inner -r && yt create document $ROOT/marked/paper")
+    run("yt set-attribute $ROOT/marked color '\"red\"'")
+    same(run("yt get $ROOT/marked/@color --format json"), '"red"')
+    run("yt remove-attribute $ROOT/marked color")
+    same(run("yt exists $ROOT/marked/@color"), "false")
+    run("yt set $ROOT/marked/@acl '[{action=allow;subjects=[root];permissions=[read]}]'")
+    (entry,) = json.loads(run("yt get $ROOT/marked/@acl --format json"))
+    same((entry["action"], entry["permissions"], entry["inheritance_mode"]), ("allow", ["read"], "object_and_descendants"))
+    fails("yt set $ROOT/marked/@acl '[{action=maybe;subjects=[root];permissions=[read]}]'", "action")
+    same(run("yt find $ROOT/marked --type document"), f"{ROOT}/marked/paper")
+    holds("allow" in run("yt check-permission root read $ROOT/marked"), "root may read")
+    holds(run("yt list $ROOT/marked -l").count("\n") == 1, "a long listing has a line for each node")
+
+
+def check_lock_modes():
+    run("yt create map_node $ROOT/modes")
+    one, two = run("yt start-tx --timeout 60000"), run("yt start-tx --timeout 60000")
+    run(f"yt --tx {one} lock $ROOT/modes --mode shared --child-key a")
+    run(f"yt --tx {two} lock $ROOT/modes --mode shared --child-key b")
+    fails(f"yt --tx {two} lock $ROOT/modes --mode shared --child-key a", "Cannot take", one)
+    fails(f"yt --tx {two} lock $ROOT/modes", "Cannot take", one)
+    run(f"yt --tx {two} lock $ROOT/modes --waitable")
+    holds("pending" in run("yt get $ROOT/modes/@locks --format json"), "it waits")
+    run(f"yt --tx {one} unlock $ROOT/modes")
+    holds("pending" not in run("yt get $ROOT/modes/@locks --format json"), "its turn has come")
+    run(f"yt abort-tx {two} && yt commit-tx {one}")
+    holds(int(run("yt generate-timestamp")) > 0, "timestamps are numbers")
+
+
+def check_schemas_sorted_tables_and_parts():
+    schema = '{schema=[{name=k;type=int64;sort_order=ascending};{name=v;type=string}]}'
+    run(f"yt create table $ROOT/sorted --attributes '{schema}'")
+    run("yt write-table $ROOT/sorted --format json", b'{"k":1,"v":"a"}\n{"k":2,"v":"b"}\n{"k":5,"v":"c"}\n')
+    same(run("yt read-table $ROOT/sorted'{v}[2:6]' --format json").split(), ['{"v":"b"}', '{"v":"c"}'])
+    same(call("printf '{k=3};{k=2}' | yt write-table $ROOT/sorted --format yson").returncode, 1)
+    fails("printf '{k=x}' | yt write-table $ROOT/sorted --format yson", '"k"')
+    run("yt alter-table $ROOT/sorted --schema '[{name=k;type=int64;sort_order=ascending};{name=v;type=string};{name=w;type=int64}]'")
+    same(len(json.loads(run("yt get $ROOT/sorted/@schema --format json"))["$value"]), 3)
+    run("yt create table $ROOT/all && yt concatenate --src $ROOT/sorted --src $ROOT/sorted --dst $ROOT/all")
+    same(run("yt get $ROOT/all/@row_count"), "6")
+    binary = b'{"raw":"\\u00ff\\u0000"}\n'
+    run("yt create table $ROOT/raw && yt write-table $ROOT/raw --format json", binary)
+    read = call("yt read-table $ROOT/raw --format '<format=text>yson'").stdout
+    same(next(yson.loads(read, yson_type="list_fragment", encoding=None)), {b"raw": b"\xff\x00"})
+
+
+def check_large_rows():
+    text = "x" * 5_000_000
+    run("yt create table $ROOT/large && yt write-table $ROOT/large --format json", json.dumps({"a": text}).encode() + b"\n")
+    same(json.loads(run("yt read-table $ROOT/large --format json"))["a"], text)
+
+
+def check_files_with_attributes_and_appends():
+    run("printf one | yt write-file $ROOT/log && printf two | yt write-file '<append=%true>'$ROOT/log")
+    same(run("yt read-file $ROOT/log"), "onetwo")
+    same(run("yt download $ROOT/log"), "onetwo")
+    run("printf bytes | yt upload $ROOT/tool --executable")
+    same(run("yt get $ROOT/tool/@executable --format json"), "true")
+    run("printf hashed | yt write-file $ROOT/hashed --compute-md5")
+    same(run("yt get $ROOT/hashed/@md5 --format json"), '"%s"' % hashlib.md5(b"hashed").hexdigest())
+
+
+def check_batches():
+    first = '{command=create;parameters={type=map_node;path="%s/batched"}}' % ROOT
+    second = '{command=get;parameters={path="%s/batched/@type"}}' % ROOT
+    third = '{command=get;parameters={path="%s/none"}}' % ROOT
+    out = run(f"yt execute-batch {shlex.quote(first)}") + run(f"yt execute-batch {shlex.quote(second)} {shlex.quote(third)}")
+    holds("map_node" in out and "has no child" in out, out)
+    same(run("yt exists $ROOT/batched"), "true")
+
+
+def started(command, more=""):
+    tasks = '{task={command="%s";job_count=1}}' % command
+    operation = run(f"yt vanilla --tasks {shlex.quote(tasks)} --async --spec {shlex.quote('{max_failed_job_count=1;%s}' % more)} | tail -n 1")
+    wait_until(f"yt list-jobs {operation} --format json | grep -c '\"running\"'", "1")
+    return operation
+
+
+def check_control_of_operations():
+    operation = started("sleep 1000", 'alias="*typed-%d"' % time.time_ns())
+    run(f"yt suspend-op {operation}")
+    suspended = f"yt get-operation {operation} --attribute suspended --format json"
+    same(json.loads(run(suspended))["suspended"], True)
+    run(f"yt resume-op {operation}")
+    same(json.loads(run(suspended))["suspended"], False)
+    run(f"yt update-op-parameters {operation} '{{annotations={{description={{note=typed}}}}}}'")
+    parameters = run(f"yt get-operation {operation} --attribute runtime_parameters --format json")
+    same(json.loads(parameters)["runtime_parameters"]["annotations"]["description"], {"note": "typed"})
+    run(f"yt patch-op-spec {operation} '[{{path=\"/max_failed_job_count\";value=7}}]'")
+    fails(f"yt patch-op-spec {operation} '[{{path=\"/no_such_field\";value=7}}]'", "/no_such_field")
+    alias = json.loads(run(f"yt get-operation {operation} --attribute alias --format json"))["alias"]
+    same(json.loads(run(f"yt get-operation {shlex.quote(alias)} --include-runtime --attribute id --format json"))["id"], operation)
+    (job,) = [job["id"] for job in json.loads(run(f"yt list-jobs {operation} --format json"))["jobs"]]
+    same(json.loads(run(f"yt get-job {job} {operation} --format json"))["state"], "running")
+    run(f"yt abort-job {job}")
+    wait_until(f"yt list-jobs {operation} --format json | grep -c '\"running\"'", "1")
+    run(f"yt complete-op {operation}")
+    same(state_of(operation), "completed")
+
+
+def check_track_op_tells_the_end():
+    operation = started("sleep 0.5; echo said it >&2; exit 9")
+    fails(f"yt track-op {operation}", "exited with code 9", "said it")
+    operation = started("sleep 0.5")
+    run(f"yt track-op {operation}")
+    same(state_of(operation), "completed")
 
 
 run_checks(globals())

@@ -34,7 +34,9 @@ impl Minicluster {
         let log = folder.path().join("minicluster.log");
         let stderr = File::create(&log).with_context(|| format!("cannot write `{}`", log.display()))?;
         let mut child = Command::new(program)
-            .args(["--listen", "127.0.0.1", "--port", "0", "--exit-on-stdin-eof", "--port-file"])
+            .args(["--listen", "127.0.0.1", "--port", "0", "--exit-on-stdin-eof"])
+            // Here jobs share the memory of this machine; only what a user asks for is a limit.
+            .args(["--default-memory-limit", "0", "--port-file"])
             .arg(&port_file)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

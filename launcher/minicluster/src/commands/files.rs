@@ -18,7 +18,7 @@ pub(crate) struct WritePlan {
     /// The hash to go on with, if one is wanted.
     pub(crate) hash: Option<Md5>,
     /// The length of the file that the hash is over so far.
-    pub(super) hashed_from: u64,
+    pub(super) hashed_revision: u64,
 }
 
 /// Looks whether a write would be refused, before its bytes are read.
@@ -26,13 +26,16 @@ pub(crate) fn plan_write(server: &Server, request: &Request) -> Result<WritePlan
     let path = RichPath::parse(value::required(&request.parameters, "path")?)?;
     let append = path.append()?;
     let wanted = value::flag(&request.parameters, "compute_md5", false)?;
-    let old = request.with_cypress(server, |cypress, scope| {
+    let (hashed_revision, old) = request.with_cypress(server, |cypress, scope| {
         cypress.check_write(&path.path, scope, append, NodeType::File)?;
-        if append == Append::No { Ok(FileContent::default()) } else { Ok(cypress.file(&path.path, scope)?.2) }
+        if append == Append::No {
+            return Ok((0, FileContent::default()));
+        }
+        let (_, revision, old) = cypress.file(&path.path, scope)?;
+        Ok((revision, old))
     })?;
     // An append goes on with the hash of what is there; without one there is nothing to go on with.
-    let hashed_from = old.data.length();
-    let hash = match (wanted, hashed_from) {
+    let hash = match (wanted, old.data.length()) {
         (false, _) => None,
         (true, 0) => Some(Md5::default()),
         (true, _) => {
@@ -40,15 +43,15 @@ pub(crate) fn plan_write(server: &Server, request: &Request) -> Result<WritePlan
             old.growing_hash().map_err(unreadable)?
         }
     };
-    Ok(WritePlan { path, append, hash, hashed_from })
+    Ok(WritePlan { path, append, hash, hashed_revision })
 }
 
 impl WritePlan {
     /// The plan of a write whose bytes are there and hashed.
-    pub(super) fn again(parameters: &YsonMap, hashed_from: u64) -> Result<WritePlan, YtError> {
+    pub(super) fn again(parameters: &YsonMap, hashed_revision: u64) -> Result<WritePlan, YtError> {
         let path = RichPath::parse(value::required(parameters, "path")?)?;
         let append = path.append()?;
-        Ok(WritePlan { path, append, hash: None, hashed_from })
+        Ok(WritePlan { path, append, hash: None, hashed_revision })
     }
 }
 
@@ -62,7 +65,7 @@ pub(super) fn run(server: &Server, command: Command, mut request: Request) -> Re
             };
             let WrittenFile { written, plan } = *file;
             request.change(server, |cypress, scope| {
-                cypress.write_file(&plan.path.path, scope, plan.append, written, plan.hashed_from)?;
+                cypress.write_file(&plan.path.path, scope, plan.append, written, plan.hashed_revision)?;
                 Ok(Output::Nothing)
             })
         }

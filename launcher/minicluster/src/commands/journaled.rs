@@ -68,7 +68,7 @@ pub(super) fn record(command: Command, request: &Request) -> Result<Option<Journ
         Input::File(file) => {
             3u8.put(&mut writer);
             file.written.put(&mut writer);
-            file.plan.hashed_from.put(&mut writer);
+            file.plan.hashed_revision.put(&mut writer);
         }
     }
     Ok(Some(Journaled { record: writer.bytes, mutation_id: mutation_id(command, &request.parameters)? }))
@@ -96,8 +96,8 @@ pub(crate) fn replay(server: &Server, reader: &mut Reader<'_>) -> Result<(), Mal
         2 => Input::Rows(Persist::take(reader)?),
         3 => {
             let written: FileContent = Persist::take(reader)?;
-            let hashed_from = Persist::take(reader)?;
-            let plan = WritePlan::again(&parameters, hashed_from);
+            let hashed_revision = Persist::take(reader)?;
+            let plan = WritePlan::again(&parameters, hashed_revision);
             let plan = plan.map_err(|_| reader.malformed("path of a file"))?;
             Input::File(Box::new(WrittenFile { written, plan }))
         }

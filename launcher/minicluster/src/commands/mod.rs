@@ -172,6 +172,7 @@ async fn run(server: &Arc<Server>, command: Command, request: Request) -> Result
         | Command::SuspendOperation
         | Command::ResumeOperation
         | Command::UpdateOperationParameters
+        | Command::PatchOperationSpec
         | Command::GetOperation
         | Command::ListOperations
         | Command::ListOperationEvents

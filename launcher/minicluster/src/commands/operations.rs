@@ -32,6 +32,7 @@ pub(super) async fn run(
             operations.update_parameters(parameters)?;
             return Ok(Output::NoBody);
         }
+        Command::PatchOperationSpec => operations.patch_spec(parameters)?,
         Command::GetOperation => return operations.get_operation(parameters).map(Output::Bare),
         Command::ListOperations => return operations.list_operations(parameters).map(Output::Bare),
         Command::ListOperationEvents => {

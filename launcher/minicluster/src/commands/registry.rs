@@ -70,6 +70,7 @@ pub enum Command {
     SuspendOperation,
     ResumeOperation,
     UpdateOperationParameters,
+    PatchOperationSpec,
     GetOperation,
     ListOperations,
     ListOperationEvents,
@@ -180,7 +181,7 @@ const fn download(command: Command, name: &'static str, output: DataType) -> Des
 }
 
 /// Every command that this server knows.
-pub const COMMANDS: [Descriptor; 46] = [
+pub const COMMANDS: [Descriptor; 47] = [
     write(Command::StartTransaction, "start_tx", "start_transaction", STRUCTURED),
     write(Command::PingTransaction, "ping_tx", "ping_transaction", SILENT),
     write(Command::CommitTransaction, "commit_tx", "commit_transaction", SILENT),
@@ -222,6 +223,7 @@ pub const COMMANDS: [Descriptor; 46] = [
     write(Command::SuspendOperation, "suspend_op", "suspend_operation", SILENT),
     write(Command::ResumeOperation, "resume_op", "resume_operation", SILENT),
     write(Command::UpdateOperationParameters, "update_op_parameters", "update_operation_parameters", SILENT),
+    write(Command::PatchOperationSpec, "patch_op_spec", "patch_operation_spec", SILENT),
     read(Command::GetOperation, "get_operation"),
     read(Command::ListOperations, "list_operations"),
     read(Command::ListOperationEvents, "list_operation_events"),

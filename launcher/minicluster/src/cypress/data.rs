@@ -6,7 +6,7 @@ use ytsaurus_yson::YsonValue;
 
 use super::copy::{CopyKind, CopyOptions};
 use super::create::{Existing, Recursive};
-use super::node::{Content, ContentDelta, FileContent, FileHash, NodeType, TableContent};
+use super::node::{Content, ContentDelta, FileAppend, FileContent, FileHash, NodeType, TableContent};
 use super::path::YPath;
 use super::table::{RowChunk, TableSchema};
 use super::{Change, Cypress, LockKey, LockMode, Scope, escape_key};
@@ -100,26 +100,25 @@ impl Cypress {
         Ok(id)
     }
 
-    /// Puts written bytes into a file. `hashed` is the hash over everything that the file holds afterwards; with an
-    /// append it is kept only if the file still has the length that it went on from.
+    /// Puts written bytes into a file. Their hash is that over everything that the file holds afterwards; with an
+    /// append it is kept only if the file still has the revision that it went on from.
     pub fn write_file(
         &mut self,
         path: &YPath,
         scope: Scope<'_>,
         append: Append,
         written: FileContent,
-        hashed_from: u64,
+        hashed_revision: u64,
     ) -> Result<(), YtError> {
         let id = self.check_write(path, scope, append, NodeType::File)?;
         self.lock_for_change(id, scope, write_mode(append), LockKey::None)?;
         let delta = match append {
             Append::No => ContentDelta::Replaced(Content::File(written)),
             Append::Yes => {
-                let Content::File(old) = self.state(self.existing(id)?, scope.transaction).content else {
-                    return Err(self.wrong_type(id, "file"));
-                };
-                let md5 = written.md5.filter(|_| old.data.length() == hashed_from);
-                ContentDelta::AppendedFile(FileContent { data: written.data, md5 })
+                let (_, revision, old) = self.file(path, scope)?;
+                let md5 = written.md5.filter(|_| revision == hashed_revision);
+                let more = FileContent { data: written.data, md5 };
+                ContentDelta::AppendedFile(FileAppend { more, behind_bytes: old.data.length() })
             }
         };
         self.modify(id, scope.transaction, Change::Content(delta));

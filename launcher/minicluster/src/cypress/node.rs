@@ -245,8 +245,24 @@ pub(super) enum ContentDelta {
     #[default]
     Unchanged,
     Replaced(Content),
-    AppendedFile(FileContent),
+    AppendedFile(FileAppend),
     AppendedRows(Vec<Arc<RowChunk>>),
+}
+
+/// Bytes that go behind those of a file. Others may append at the same time, and what is committed first comes first.
+#[derive(Debug, Clone)]
+pub(super) struct FileAppend {
+    /// The bytes, and the hash over the whole file if it was as long as it was when they were written.
+    pub(super) more: FileContent,
+    /// How long it was then. While somebody may append, nobody can replace: as long as then is the same as then.
+    pub(super) behind_bytes: u64,
+}
+
+impl FileAppend {
+    /// The hash over a file of this length and these bytes; none if they go behind another file than was hashed.
+    fn md5_behind(&self, length: u64) -> Option<FileHash> {
+        self.more.md5.clone().filter(|_| length == self.behind_bytes)
+    }
 }
 
 impl ContentDelta {
@@ -261,8 +277,9 @@ impl ContentDelta {
                 ContentDelta::Replaced(content)
             }
             (ContentDelta::AppendedFile(mut earlier), ContentDelta::AppendedFile(later)) => {
-                earlier.data.append(&later.data);
-                earlier.md5 = later.md5;
+                let between = earlier.behind_bytes + earlier.more.data.length();
+                earlier.more.md5 = later.md5_behind(between);
+                earlier.more.data.append(&later.more.data);
                 ContentDelta::AppendedFile(earlier)
             }
             (ContentDelta::AppendedRows(mut earlier), ContentDelta::AppendedRows(later)) => {
@@ -278,9 +295,9 @@ impl ContentDelta {
     pub(super) fn apply_to(self, content: &mut Content) {
         match (self, content) {
             (ContentDelta::Replaced(new), content) => *content = new,
-            (ContentDelta::AppendedFile(more), Content::File(file)) => {
-                file.data.append(&more.data);
-                file.md5 = more.md5;
+            (ContentDelta::AppendedFile(append), Content::File(file)) => {
+                file.md5 = append.md5_behind(file.data.length());
+                file.data.append(&append.more.data);
             }
             (ContentDelta::AppendedRows(chunks), Content::Table(table)) => table.chunks.extend(chunks),
             _ => {}
@@ -292,7 +309,7 @@ impl ContentDelta {
         match self {
             ContentDelta::Unchanged => ContentDelta::Unchanged,
             ContentDelta::Replaced(content) => ContentDelta::Replaced(content.clone()),
-            ContentDelta::AppendedFile(more) => ContentDelta::AppendedFile(more.clone()),
+            ContentDelta::AppendedFile(append) => ContentDelta::AppendedFile(append.clone()),
             ContentDelta::AppendedRows(chunks) => ContentDelta::AppendedRows(chunks.clone()),
         }
     }

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use super::ids::IdSource;
 use super::lock::{Lock, LockKey, LockMode};
 use super::node::{
-    Branch, Content, ContentDelta, Delta, FileContent, FileHash, Node, NodeType, Stamps, State, TableContent,
-    VirtualMap,
+    Branch, Content, ContentDelta, Delta, FileAppend, FileContent, FileHash, Node, NodeType, Stamps, State,
+    TableContent, VirtualMap,
 };
 use super::table::{Column, ColumnType, RowChunk, TableSchema};
 use super::transaction::Transaction;
@@ -19,6 +19,7 @@ persist_struct!(Stamps { modification_time, attribute_revision, content_revision
 persist_struct!(Expired { transactions, nodes });
 persist_struct!(State { attributes, content, stamps });
 persist_struct!(FileContent { data, md5 });
+persist_struct!(FileAppend { more, behind_bytes });
 persist_struct!(RowChunk { rows, data_weight });
 persist_struct!(Column { name, column_type, required, key, type_v3 });
 persist_struct!(TableSchema { columns, strict, unique_keys });
@@ -64,7 +65,7 @@ persist_enum!(Branch { 0 => Snapshot(state), 1 => Delta(delta) });
 persist_enum!(ContentDelta {
     0 => Unchanged,
     1 => Replaced(content),
-    2 => AppendedFile(file),
+    2 => AppendedFile(append),
     3 => AppendedRows(chunks),
 });
 

@@ -714,3 +714,59 @@ fn the_cache_wants_the_hash_of_the_file() {
     assert_eq!(put(&mut world, hash).unwrap(), place);
     assert_eq!(world.get(&format!("{place}/@touched"), None).unwrap(), "%true");
 }
+
+// === hashes of files ===
+
+/// Bytes with the hash over what was there before and them.
+fn hashed(storage: &crate::storage::Storage, before: &str, more: &str) -> FileContent {
+    use md5::Digest;
+    let mut writer = storage.writer().unwrap();
+    std::io::Write::write_all(&mut writer, more.as_bytes()).unwrap();
+    let mut md5 = md5::Md5::new();
+    md5.update(before);
+    md5.update(more);
+    let data = crate::storage::Content::from_blob(writer.finish());
+    FileContent { data, md5: Some(FileHash::Growing(md5)) }
+}
+
+#[test]
+fn a_hash_is_kept_only_if_the_file_is_what_was_hashed() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = crate::storage::Storage::open(folder.path().join("blobs")).unwrap();
+    let mut world = World::new();
+    world.create("//tmp/f", None, NodeType::File).unwrap();
+    let file = path("//tmp/f");
+    let revision = |world: &World, by| world.cypress.file(&file, scope(by)).unwrap().1;
+    let write = |world: &mut World, by, append, written, revision| {
+        world.cypress.write_file(&path("//tmp/f"), scope(by), append, written, revision).unwrap();
+    };
+    let md5 = |world: &mut World| world.get("//tmp/f/@md5", None);
+    write(&mut world, None, Append::No, hashed(&storage, "", "a"), 0);
+
+    // One after the other, in a transaction and outside: right.
+    let inner = world.begin(None);
+    let seen = revision(&world, Some(inner));
+    write(&mut world, Some(inner), Append::Yes, hashed(&storage, "a", "b"), seen);
+    let seen = revision(&world, Some(inner));
+    write(&mut world, Some(inner), Append::Yes, hashed(&storage, "ab", "c"), seen);
+    world.cypress.commit_transaction(inner).unwrap();
+    assert_eq!(md5(&mut world).unwrap(), "\"900150983cd24fb0d6963f7d28e17f72\"");
+
+    // Two at once: the second to commit has hashed another file.
+    let (first, second) = (world.begin(None), world.begin(None));
+    for by in [first, second] {
+        let seen = revision(&world, Some(by));
+        write(&mut world, Some(by), Append::Yes, hashed(&storage, "abc", "d"), seen);
+    }
+    world.cypress.commit_transaction(first).unwrap();
+    assert_eq!(md5(&mut world).unwrap(), "e2fc714c4727ee9395f324cd2e7f331f");
+    world.cypress.commit_transaction(second).unwrap();
+    assert!(md5(&mut world).is_err(), "no hash is better than a wrong one");
+
+    // Another file of the same length has come while the bytes did.
+    write(&mut world, None, Append::No, hashed(&storage, "", "x"), 0);
+    let seen = revision(&world, None);
+    write(&mut world, None, Append::No, hashed(&storage, "", "y"), 0);
+    write(&mut world, None, Append::Yes, hashed(&storage, "x", "z"), seen);
+    assert!(md5(&mut world).is_err(), "no hash is better than a wrong one");
+}

@@ -116,7 +116,7 @@ impl Operation {
         let Some(job) = self.jobs.iter().find(|job| job.id == id) else { return };
         let (state, is_done) = (job.state, job.work == Work::Done);
         let failed = self.counters(None).failed as u64;
-        let limit = self.spec.max_failed_job_count;
+        let limit = self.max_failed_job_count;
         let restart = self.spec.tasks[task].on_job_restart;
         match (state, error) {
             (JobState::Failed | JobState::Aborted, Some(error)) if restart == OnJobRestart::Fail => {

@@ -90,6 +90,14 @@ pub(super) fn memory_limit_exceeded(usage: MemoryUsage, limit: u64) -> YtError {
         .with_attribute("tmpfs_usage", bytes(usage.tmpfs))
 }
 
+/// The same for a task that has asked for no limit: the cause says where it comes from.
+pub(super) fn default_memory_limit_exceeded(usage: MemoryUsage, limit: u64) -> YtError {
+    memory_limit_exceeded(usage, limit).with_inner(YtError::generic(format!(
+        "The task's spec has no memory_limit, so the cluster's default of {} MiB holds",
+        limit >> 20
+    )))
+}
+
 pub(super) fn not_prepared(cause: YtError) -> YtError {
     YtError::new(JOB_NOT_PREPARED, "Job was not prepared").with_inner(cause)
 }

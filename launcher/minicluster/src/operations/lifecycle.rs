@@ -159,12 +159,6 @@ impl Operations {
         let Some((engine, image)) = self.engine.as_ref().zip(task.docker_image.as_ref()) else {
             return Ok(());
         };
-        if !task.tmpfs.is_empty() {
-            return Err(YtError::generic(format!(
-                "Task {:?} has tmpfs volumes, which jobs in containers cannot have on this server",
-                task.name
-            )));
-        }
         engine.check(image)
     }
 
@@ -260,6 +254,7 @@ impl Operations {
             task,
             files: operation.files[task].clone(),
             node_address: self.node_address.clone(),
+            default_memory_limit: self.default_memory_limit,
             isolation: self.isolation,
             engine: self.engine.clone(),
             slots: self.slots.clone(),

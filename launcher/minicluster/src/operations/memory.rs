@@ -5,7 +5,6 @@
 //! page cache does not. Looking is not as exact as a memory control group: a job that takes and gives back memory
 //! between two looks is not seen, and one that grows quickly has more than its limit for a moment.
 
-use std::fmt::Display;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -29,15 +28,15 @@ pub(super) struct MemoryUsage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Counted {
     All,
-    /// Those in another PID namespace than the server's: not the container engine's own.
-    InContainer,
+    /// The first one of its container and those below it: not the container engine's own.
+    InContainer(Pid),
 }
 
 /// The memory of one running job.
 #[derive(Debug)]
 pub(super) struct MemoryWatch {
-    guard: Pid,
     limit: u64,
+    guard: Pid,
     counted: Counted,
     volumes: Vec<PathBuf>,
     next: Instant,
@@ -57,7 +56,11 @@ impl MemoryWatch {
         counted: Counted,
         volumes: impl Iterator<Item = PathBuf>,
     ) -> Self {
-        let volumes = volumes.map(|volume| job.root().join(volume.strip_prefix("/").unwrap_or(&volume)));
+        let root = match counted {
+            Counted::All => job.root().clone(),
+            Counted::InContainer(first) => PathBuf::from(format!("/proc/{first}/root")),
+        };
+        let volumes = volumes.map(|volume| root.join(volume.strip_prefix("/").unwrap_or(&volume)));
         MemoryWatch { guard: job.guard(), limit, counted, volumes: volumes.collect(), next: Instant::now() }
     }
 
@@ -79,13 +82,12 @@ impl MemoryWatch {
 
     /// `None` if nothing can be seen.
     fn usage(&self) -> Option<MemoryUsage> {
-        let processes = tree::descendants(self.guard).ok()?;
-        let own = namespace("self");
-        let counts = |process: &Pid| match self.counted {
-            Counted::All => true,
-            Counted::InContainer => namespace(process).is_some_and(|other| Some(other) != own),
+        let (above, first) = match self.counted {
+            Counted::All => (self.guard, None),
+            Counted::InContainer(first) => (first, Some(first)),
         };
-        let processes: Vec<Pid> = processes.into_iter().map(|process| process.pid).filter(counts).collect();
+        let below = tree::descendants(above).ok()?;
+        let processes: Vec<Pid> = below.into_iter().map(|process| process.pid).chain(first).collect();
         let tmpfs = self.volumes.iter().map(|volume| used(volume)).sum();
         let all = processes.iter().filter_map(|process| resident(*process)).sum::<u64>();
         // Resident sizes are quick to get and never too small.
@@ -97,11 +99,6 @@ impl MemoryWatch {
         };
         Some(MemoryUsage { processes, tmpfs })
     }
-}
-
-/// The PID namespace of a process.
-fn namespace(process: impl Display) -> Option<PathBuf> {
-    fs::read_link(format!("/proc/{process}/ns/pid")).ok()
 }
 
 /// All pages that a process has in memory.

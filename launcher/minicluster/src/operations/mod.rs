@@ -40,6 +40,7 @@ mod lifecycle;
 mod memory;
 mod output;
 mod parameters;
+mod patch;
 mod ports;
 mod runner;
 mod slots;
@@ -68,6 +69,7 @@ use crate::value::{self, YsonMap};
 
 use container::Engine;
 pub use keep::KeptOperation;
+use patch::SpecPatch;
 use slots::Slots;
 use spawner::Spawner;
 use state::{End, Operation, Scheduling, StderrKept};
@@ -111,7 +113,12 @@ pub struct OperationsConfig {
     pub node_address: String,
     /// How jobs are run.
     pub job_kind: JobKind,
+    /// Bytes of memory that a job of a task without a `memory_limit` may use; without any, as many as there are.
+    pub default_memory_limit: Option<u64>,
 }
+
+/// What a cluster gives a task that asks for no `memory_limit`: 512 MiB.
+pub const DEFAULT_MEMORY_LIMIT: u64 = 512 << 20;
 
 /// How jobs are run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -135,7 +142,7 @@ pub enum OperationsError {
         source: std::io::Error,
     },
     /// Jobs were to run in containers.
-    #[error("cannot run jobs in containers: {0}\nhint: install podman, or run jobs as processes")]
+    #[error("cannot run jobs in containers: {0}\nhint: install podman or docker, or run jobs as processes")]
     Engine(String),
     /// No process could be started, in any way.
     #[error("cannot start a process for a job: {0}")]
@@ -146,6 +153,7 @@ pub enum OperationsError {
 pub struct Operations {
     this: Weak<Operations>,
     node_address: String,
+    default_memory_limit: Option<u64>,
     artifacts: Arc<dyn Artifacts>,
     slots: Arc<Slots>,
     spawner: Arc<Spawner>,
@@ -180,28 +188,29 @@ impl Operations {
         config: OperationsConfig,
         artifacts: Arc<dyn Artifacts>,
     ) -> Result<Arc<Self>, OperationsError> {
-        let OperationsConfig { slots: folder, node_address, job_kind } = config;
-        let engine = match job_kind {
+        let engine = match config.job_kind {
             JobKind::Process => None,
-            JobKind::Container => Some(Engine::find(&[]).map_err(OperationsError::Engine)?),
+            JobKind::Container => Some(Engine::find().map_err(OperationsError::Engine)?),
         };
-        let slots = Slots::new(&folder).map_err(|source| OperationsError::Slots { path: folder, source })?;
+        let slots = Slots::new(&config.slots)
+            .map_err(|source| OperationsError::Slots { path: config.slots.clone(), source })?;
         let spawner = Spawner::new().map_err(|error| OperationsError::Spawn(error.to_string()))?;
         let isolation = spawner.best_isolation(&slots)?;
-        Ok(Self::with_isolation(isolation, engine, node_address, artifacts, slots, spawner))
+        Ok(Self::with_isolation(isolation, engine, config, artifacts, slots, spawner))
     }
 
     fn with_isolation(
         isolation: Isolation,
         engine: Option<Arc<Engine>>,
-        node_address: String,
+        config: OperationsConfig,
         artifacts: Arc<dyn Artifacts>,
         slots: Arc<Slots>,
         spawner: Spawner,
     ) -> Arc<Self> {
         Arc::new_cyclic(|this| Operations {
             this: this.clone(),
-            node_address,
+            node_address: config.node_address,
+            default_memory_limit: config.default_memory_limit,
             artifacts,
             slots,
             spawner: Arc::new(spawner),
@@ -379,6 +388,13 @@ impl Operations {
     pub fn update_parameters(&self, parameters: &YsonMap) -> Result<(), YtError> {
         let change = value::optional_map(parameters, "parameters")?;
         parameters::apply(&mut self.lock().find_running(parameters)?.runtime, &change)
+    }
+
+    /// `patch_operation_spec`.
+    pub fn patch_spec(&self, parameters: &YsonMap) -> Result<(), YtError> {
+        let patch = SpecPatch::read(parameters)?;
+        self.lock().find_running(parameters)?.patch(&patch);
+        Ok(())
     }
 }
 

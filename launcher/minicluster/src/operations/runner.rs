@@ -11,11 +11,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::unistd::pipe2;
-use tractorun_sys::ExitReason;
-use tractorun_sys::jobroot::{Interruption, Isolation, JobEnd, Killer, Output, Receivers};
+use tractorun_sys::jobroot::{Interruption, Isolation, Job, JobEnd, Killer, Output, Receivers};
+use tractorun_sys::{ExitReason, Pid};
 
-use super::container::{self, Container, ContainerOutputs, Engine};
+use super::container::{self, Container, ContainerJob, ContainerOutputs, Engine};
 use super::environment::{self, JobIdentity};
 use super::errors;
 use super::memory::{Counted, MemoryWatch};
@@ -29,6 +30,9 @@ use super::stderr::Stderr;
 use super::task_spec::{Stdout, TaskSpec, is_below};
 use crate::error::YtError;
 
+/// How often a container is looked at that has not come as far as the job, in milliseconds.
+const CONTAINER_POLL_MS: u8 = 5;
+
 /// Everything that a job needs.
 pub(super) struct JobPlan {
     pub(super) identity: JobIdentity,
@@ -36,6 +40,7 @@ pub(super) struct JobPlan {
     pub(super) task: usize,
     pub(super) files: Arc<Vec<SandboxFile>>,
     pub(super) node_address: String,
+    pub(super) default_memory_limit: Option<u64>,
     pub(super) isolation: Isolation,
     /// Runs the tasks that have an image; nobody does with jobs of kind `process`.
     pub(super) engine: Option<Arc<Engine>>,
@@ -145,7 +150,7 @@ fn try_run(plan: JobPlan, written: &mut Written, on_running: impl FnOnce(Place))
         return Ok(Outcome::Aborted);
     }
     let slot = plan.slots.take().map_err(|error| failed("Cannot make the job's sandbox", &error))?;
-    let later = fill_sandbox(&slot, task, &plan.files)?;
+    let mut later = fill_sandbox(&slot, task, &plan.files)?;
     let (lease, holders) = ports::reserve(task.port_count)
         .map_err(|error| failed("Cannot find free ports for the job", &error))?;
     let image = plan.engine.clone().zip(task.docker_image.as_deref());
@@ -170,12 +175,18 @@ fn try_run(plan: JobPlan, written: &mut Written, on_running: impl FnOnce(Place))
     let mut container = None;
     let (mut command, statistics_reader) = if let Some((engine, image)) = image {
         let in_container = |error| failed("Cannot make the job's container", &error);
-        let (made, reader) =
-            Container::new(engine, plan.identity.job, &slot, &task.command, &environment, task.interruption)
-                .map_err(in_container)?;
+        let in_memory = std::mem::take(&mut later);
+        let job = ContainerJob {
+            job: plan.identity.job,
+            command: &task.command,
+            environment: &environment,
+            interruption: task.interruption,
+            in_memory: &in_memory,
+        };
+        let (made, reader) = Container::new(engine, &slot, &job).map_err(in_container)?;
         let made = container.insert(made);
-        let command =
-            made.command(image, &slot, ContainerOutputs { stdout, stderr }).map_err(in_container)?;
+        let outputs = ContainerOutputs { stdout, stderr };
+        let command = made.command(image, &slot, &task.tmpfs, outputs).map_err(in_container)?;
         (command, reader)
     } else {
         let (reader, statistics) = pipe()?;
@@ -206,9 +217,10 @@ fn try_run(plan: JobPlan, written: &mut Written, on_running: impl FnOnce(Place))
         Stream::new(stderr_reader, |bytes| plan.stderr.append(bytes)),
         Stream::new(statistics_reader, |bytes| written.append(bytes)),
     ];
-    let memory = task.memory_limit.map(|limit| {
+    let in_container = container.as_ref().and_then(|container| wait_for_start(container, &job, deadline));
+    let memory = task.memory_limit.or(plan.default_memory_limit).map(|limit| {
         let volumes = task.tmpfs.iter().map(|tmpfs| place.sandbox.join(&tmpfs.path));
-        let counted = if container.is_some() { Counted::InContainer } else { Counted::All };
+        let counted = in_container.map_or(Counted::All, Counted::InContainer);
         MemoryWatch::new(&job, limit, counted, volumes)
     });
     on_running(place);
@@ -227,7 +239,20 @@ fn try_run(plan: JobPlan, written: &mut Written, on_running: impl FnOnce(Place))
         let said = String::from_utf8_lossy(&plan.stderr.read()).trim().to_owned();
         return Ok(Outcome::Failed(errors::not_prepared(failed("Cannot start the job's container", &said))));
     }
-    Ok(outcome(task, &plan.control, collected, end))
+    Ok(outcome(task, plan.default_memory_limit, &plan.control, collected, end))
+}
+
+/// Until its own bash runs a container is the engine's: nobody could tell the job to end, and nothing of it counts as
+/// memory. Gives its first process, if it came that far.
+fn wait_for_start(container: &Container, job: &Job, deadline: Option<Instant>) -> Option<Pid> {
+    while !container.has_started() {
+        let mut ended = [PollFd::new(job.ended(), PollFlags::POLLIN)];
+        let is_over = poll(&mut ended, CONTAINER_POLL_MS).is_ok_and(|count| count > 0);
+        if is_over || deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return None;
+        }
+    }
+    container.first_process().and_then(Pid::from_raw)
 }
 
 /// Puts the files into the sandbox, except those that belong into memory, which is not mounted yet: gives them back.
@@ -251,7 +276,13 @@ fn put(file: &SandboxFile, sandbox: &Path) -> io::Result<()> {
 }
 
 /// What the end of a job means.
-fn outcome(task: &TaskSpec, control: &JobControl, collected: Collected, end: JobEnd) -> Outcome {
+fn outcome(
+    task: &TaskSpec,
+    default_memory_limit: Option<u64>,
+    control: &JobControl,
+    collected: Collected,
+    end: JobEnd,
+) -> Outcome {
     match collected {
         Collected::Ended => {}
         Collected::TimeIsUp => {
@@ -259,8 +290,12 @@ fn outcome(task: &TaskSpec, control: &JobControl, collected: Collected, end: Job
             return Outcome::Failed(errors::job_time_limit_exceeded(limit));
         }
         Collected::OutOfMemory(usage) => {
-            let limit = task.memory_limit.unwrap_or_default();
-            return Outcome::Failed(errors::memory_limit_exceeded(usage, limit));
+            return Outcome::Failed(match task.memory_limit {
+                Some(limit) => errors::memory_limit_exceeded(usage, limit),
+                None => {
+                    errors::default_memory_limit_exceeded(usage, default_memory_limit.unwrap_or_default())
+                }
+            });
         }
     }
     match end {

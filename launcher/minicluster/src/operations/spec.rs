@@ -186,6 +186,13 @@ impl OperationSpec {
     }
 }
 
+/// The number of failed jobs that an operation may have, from a patch of its spec.
+pub(super) fn max_failed_job_count(new: &YsonValue) -> Result<u64, YtError> {
+    let map = YsonMap::from([(b"max_failed_job_count".to_vec(), new.clone())]);
+    let given = Fields::new("", &map).integer("max_failed_job_count", 0, i64::MAX)?;
+    Ok(given.unwrap_or(DEFAULT_MAX_FAILED_JOBS))
+}
+
 // === impl SecureVault ===
 
 impl SecureVault {

@@ -184,6 +184,8 @@ pub(super) struct Operation {
     /// Of an operation that ends or has ended otherwise than completed.
     pub(super) error: Option<YtError>,
     pub(super) runtime: RuntimeParameters,
+    /// As the spec has it, or as it was patched later.
+    pub(super) max_failed_job_count: u64,
     pub(super) jobs: Vec<Job>,
     /// By task, then by cookie.
     pub(super) cookies: Vec<Vec<Cookie>>,
@@ -375,6 +377,7 @@ impl Operation {
             finished: None,
             error: None,
             runtime: RuntimeParameters::new(&spec, user),
+            max_failed_job_count: spec.max_failed_job_count,
             jobs: Vec::new(),
             cookies: spec.tasks.iter().map(|task| vec![Cookie::Free; task.job_count as usize]).collect(),
             files: Vec::new(),

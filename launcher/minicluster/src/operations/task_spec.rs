@@ -8,6 +8,7 @@ use tractorun_sys::Signal;
 use tractorun_sys::jobroot::{Interruption, Receivers, Tmpfs};
 use ytsaurus_yson::YsonValue;
 
+use super::DEFAULT_MEMORY_LIMIT;
 use super::fields::Fields;
 use super::spec::OnJobRestart;
 use crate::error::YtError;
@@ -15,42 +16,61 @@ use crate::formats::yson;
 use crate::value::{self, YsonMap};
 
 const MAX_JOBS: i64 = 10_000;
-const MAX_PORTS: i64 = 1_000;
+/// Of YT's own.
+const MAX_PORTS: i64 = 50;
 const DEFAULT_MAX_STDERR_BYTES: u64 = 5 << 20;
-const DEFAULT_MEMORY_LIMIT: u64 = 512 << 20;
 const DEFAULT_MAX_STATISTICS: u64 = 128;
 const MAX_STATISTICS: i64 = 1024;
 const MAX_STDERR_BYTES: i64 = 1 << 30;
 
 /// Kept and shown, without another effect.
-const ACCEPTED_IN_TASK: [&str; 17] = [
+const ACCEPTED_IN_TASK: [&str; 33] = [
     "check_input_fully_consumed",
     "cpu_limit",
     "cuda_toolkit_version",
+    "deterministic",
     "disk_request",
+    "disk_space_limit",
+    "enable_fuse",
     "enable_gpu_layers",
+    "enable_porto",
     "enable_setup_commands",
+    "fail_job_on_core_dump",
+    "force_core_dump",
     "format",
     "gpu_limit",
+    "ignore_memory_reserve_factor_less_than_one",
+    "inode_limit",
     "input_format",
+    "job_io",
+    "job_proxy_memory_digest",
+    "job_speculation_timeout",
     "make_rootfs_writable",
     "memory_reserve_factor",
     "monitoring",
     "output_format",
+    "prepare_time_limit",
+    "set_container_cpu_limit",
+    "task_title",
     "title",
     "user_job_memory_digest_default_value",
     "user_job_memory_digest_lower_bound",
+    "use_porto_memory_tracking",
+    "use_smaps_memory_tracker",
     "waiting_job_timeout",
 ];
 
 /// Would change what a job finds or what becomes of it.
-const REFUSED_IN_TASK: [&str; 9] = [
+const REFUSED_IN_TASK: [&str; 12] = [
     "collective_options",
     "enable_rpc_proxy_in_job_proxy",
+    "extra_environment",
     "layer_paths",
     "network_project",
+    "output_paths",
     "output_table_paths",
     "profilers",
+    "restart_completed_jobs",
     "sidecars",
     "system_layer_path",
     "use_yamr_descriptors",
@@ -90,7 +110,7 @@ pub(super) struct TaskSpec {
     pub(super) on_job_restart: OnJobRestart,
     /// How many names of custom statistics a job may use.
     pub(super) max_statistics: usize,
-    /// Heeded only where it is given: the default of a cluster is the cluster's own.
+    /// Without it the default of the cluster holds.
     pub(super) memory_limit: Option<u64>,
     pub(super) tmpfs: Vec<Tmpfs>,
     pub(super) docker_image: Option<String>,
@@ -166,7 +186,11 @@ impl TaskSpec {
             environment,
             max_stderr_bytes: usize::try_from(max_stderr_bytes.unwrap_or(DEFAULT_MAX_STDERR_BYTES))
                 .unwrap_or(usize::MAX),
-            job_time_limit: fields.milliseconds("job_time_limit")?,
+            job_time_limit: match fields.milliseconds("job_time_limit")? {
+                // Its older name.
+                None => fields.milliseconds("exec_time_limit")?,
+                given => given,
+            },
             stdout: if fields.flag("redirect_stdout_to_stderr")? {
                 Stdout::ToStderr
             } else {
@@ -238,6 +262,12 @@ fn tmpfs(fields: &mut Fields<'_>, memory_limit: u64) -> Result<Vec<Tmpfs>, YtErr
             return Err(fields.error(field, format_args!("{path:?} and \"{other}\" are in each other")));
         }
         checked.push(Tmpfs { path: path.into(), bytes });
+    }
+    let total = checked.iter().fold(0u64, |sum, volume| sum.saturating_add(volume.bytes));
+    if total > memory_limit {
+        let text =
+            format!("{total} bytes of tmpfs volumes do not fit into the memory limit of {memory_limit}");
+        return Err(fields.error("tmpfs_volumes", text));
     }
     Ok(checked)
 }

@@ -22,8 +22,8 @@ use super::frame::{self, Next};
 use super::journal::{Journal, sync_folder, write_whole};
 use super::{Storage, Sync};
 
-const SNAPSHOT_HEADER: &[u8] = b"tractorun-minicluster snapshot, version 1\n";
-const JOURNAL_HEADER: &[u8] = b"tractorun-minicluster journal, version 1\n";
+const SNAPSHOT_HEADER: &[u8] = b"tractorun-minicluster snapshot, version 2\n";
+const JOURNAL_HEADER: &[u8] = b"tractorun-minicluster journal, version 2\n";
 
 /// Why a folder cannot be used.
 #[derive(Debug, thiserror::Error)]

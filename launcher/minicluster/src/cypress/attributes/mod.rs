@@ -50,7 +50,7 @@ impl Cypress {
         name: &str,
     ) -> Option<YsonValue> {
         if let Some(stored) = state.attributes.get(name) {
-            return Some(stored.clone());
+            return Some(if name == "acl" { settable::with_all_fields(stored) } else { stored.clone() });
         }
         let kind = builtin(node.node_type, name)?;
         self.common_attribute(node, state, scope, name)

@@ -1,6 +1,6 @@
 //! Which values an attribute may be given.
 
-use ytsaurus_yson::YsonValue;
+use ytsaurus_yson::{YsonNode, YsonValue};
 
 use super::builtin::{Kind, builtin};
 use super::parse_time;
@@ -13,6 +13,8 @@ const ACCOUNTS: [&str; 3] = ["sys", "tmp", "intermediate"];
 /// How far an entry of an access control list reaches.
 const INHERITANCE_MODES: &[&str] =
     &["object_only", "object_and_descendants", "descendants_only", "immediate_descendants_only"];
+
+const DEFAULT_INHERITANCE_MODE: &str = "object_and_descendants";
 
 /// Fails if this attribute may not be set to this value.
 pub(in crate::cypress) fn check_settable(
@@ -92,4 +94,18 @@ fn check_acl_entry(entry: &YsonValue) -> Result<(), YtError> {
         }
     }
     Ok(())
+}
+
+/// An access control list as it is shown: with the fields that an entry may leave out.
+pub(super) fn with_all_fields(acl: &YsonValue) -> YsonValue {
+    let mut acl = acl.clone();
+    if let YsonNode::List(entries) = &mut acl.node {
+        for entry in entries {
+            if let YsonNode::Map(entry) = &mut entry.node {
+                let mode = || value::string(DEFAULT_INHERITANCE_MODE);
+                entry.entry(b"inheritance_mode".to_vec()).or_insert_with(mode);
+            }
+        }
+    }
+    acl
 }

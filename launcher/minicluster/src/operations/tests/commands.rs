@@ -106,6 +106,42 @@ async fn runtime_parameters_change_by_parts() {
 }
 
 #[tokio::test]
+async fn the_limit_of_failed_jobs_can_be_patched() {
+    let cluster = Cluster::plain();
+    let pipe = cluster.pipe("ready");
+    // The first job fails, the second one waits.
+    let command = format!("echo >{}; [ $YT_JOB_INDEX = 0 ] && exit 3; sleep 86400", pipe.path());
+    let id = cluster.start("max_failed_job_count=2", &command, "");
+    pipe.read().await;
+    pipe.read().await;
+    let patch = |patches: &str| cluster.operations.patch_spec(&with(id, &format!("patches={patches}")));
+    patch("[{path=\"/max_failed_job_count\";value=3}]").unwrap();
+    assert_eq!(text(&cluster.get(id), "state"), "running");
+    for (patches, wanted) in [
+        (
+            "[{path=\"/tasks/task/job_count\";value=3}]",
+            "Cannot patch \"/tasks/task/job_count\" of an operation spec",
+        ),
+        ("[{path=\"/max_failed_job_count\";value=x}]", "/max_failed_job_count: an integer is expected"),
+        ("[{path=\"/max_failed_job_count\"}]", "Each of \"patches\" must be a map with `path` and `value`"),
+        ("{}", "\"patches\" must be a list"),
+    ] {
+        let error = patch(patches).unwrap_err();
+        assert!(error.message.contains(wanted), "{patches}: {error}");
+    }
+    // As many have failed already.
+    patch("[{path=\"/max_failed_job_count\";value=1}]").unwrap();
+    assert_eq!(cluster.wait(id).await, "failed");
+    assert!(tree(&cluster.error(id)).starts_with("215 Failed jobs limit exceeded"));
+    assert!(
+        patch("[{path=\"/max_failed_job_count\";value=5}]")
+            .unwrap_err()
+            .message
+            .contains("No such operation")
+    );
+}
+
+#[tokio::test]
 async fn operations_are_listed_newest_first_and_filtered() {
     let cluster = Cluster::plain();
     let failed = cluster.start("title=\"First One\";max_failed_job_count=1", "exit 1", "");

@@ -20,6 +20,20 @@ async fn a_job_over_its_memory_limit_is_killed_and_says_so() {
 }
 
 #[tokio::test]
+async fn a_task_without_a_limit_has_that_of_the_cluster() {
+    let cluster = Cluster::new();
+    let id = cluster.start("max_failed_job_count=1", &format!("{TAKE} take 600"), "");
+    assert_eq!(cluster.wait(id).await, "failed");
+    let error = tree(&cluster.error(id));
+    let wanted = "1200 Memory limit exceeded > 1 The task's spec has no memory_limit, so the cluster's default of 512 MiB";
+    assert!(error.contains(wanted), "{error}");
+    // With one above the default, the same job runs.
+    let id =
+        cluster.start("", &format!("{} take 600", TAKE.replace("86400", "0.3")), "memory_limit=2147483648");
+    assert_eq!(cluster.wait(id).await, "completed");
+}
+
+#[tokio::test]
 async fn all_processes_of_a_job_count_together_and_what_they_share_once() {
     let cluster = Cluster::new();
     let sleep = unique_sleep();
@@ -66,7 +80,7 @@ async fn the_whole_sandbox_can_be_memory_and_counts_as_such() {
     assert_eq!((state.as_str(), stderr.as_str()), ("completed", "tool works\ntmpfs\n/slot/sandbox\n"));
 
     let fill = "head -c 67108864 /dev/zero > file; sleep 86400";
-    let fields = "tmpfs_path=\".\";tmpfs_size=134217728;memory_limit=50331648";
+    let fields = "tmpfs_path=\".\";memory_limit=50331648";
     let id = cluster.start("max_failed_job_count=1", fill, fields);
     assert_eq!(cluster.wait(id).await, "failed");
     let attributes = cluster.jobs(id)[0]["error"]["attributes"].clone();

@@ -62,14 +62,7 @@ impl Cluster {
         Self::build(|config, artifacts| {
             let slots = Slots::new(&config.slots).unwrap();
             let spawner = Spawner::new().unwrap();
-            Operations::with_isolation(
-                Isolation::Session,
-                None,
-                config.node_address,
-                artifacts,
-                slots,
-                spawner,
-            )
+            Operations::with_isolation(Isolation::Session, None, config, artifacts, slots, spawner)
         })
     }
 
@@ -85,6 +78,7 @@ impl Cluster {
             slots: folder.path().join("slots"),
             node_address: "localhost:9012".to_owned(),
             job_kind: JobKind::Process,
+            default_memory_limit: Some(DEFAULT_MEMORY_LIMIT),
         };
         let operations = make(config, artifacts.clone());
         let storage = Storage::open(folder.path().join("blobs")).unwrap();
