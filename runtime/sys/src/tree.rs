@@ -25,6 +25,9 @@ pub struct Process {
 /// repeats anyway.
 const STOP_ROUNDS: u32 = 100;
 
+/// So often lists of children are read until nobody new shows up; a tree that grows as fast is scanned for.
+const WALK_ROUNDS: u32 = 8;
+
 /// The process ids that Linux gives.
 const ALL_PIDS: RangeInclusive<i32> = 1..=1 << 22;
 
@@ -42,6 +45,66 @@ pub fn descendants(of: Pid) -> io::Result<Vec<Process>> {
     if own.as_os_str() != Pid::current().to_string().as_str() {
         return Err(io::Error::other("/proc is of another PID namespace"));
     }
+    let Some(mut before) = walk(of) else { return scan(of) };
+    for _ in 0..WALK_ROUNDS {
+        let Some(found) = walk(of) else { break };
+        // The kernel's lists of children may lack somebody while others end, so they are believed when a second
+        // look shows nobody new.
+        let known: HashSet<Pid> = before.iter().map(|process| process.pid).collect();
+        if found.iter().all(|process| known.contains(&process.pid)) {
+            return Ok(found);
+        }
+        before = found;
+    }
+    scan(of)
+}
+
+/// Living descendants by the kernel's own lists of children: it costs what the tree is large, however many other
+/// processes the machine has. None where the kernel keeps no such lists.
+fn walk(of: Pid) -> Option<Vec<Process>> {
+    let mut found = Vec::new();
+    let mut known = HashSet::from([of.as_raw()]);
+    let mut parents = vec![of.as_raw()];
+    while let Some(parent) = parents.pop() {
+        let children = listed_children(parent);
+        if children.is_none() && parent == of.as_raw() {
+            return None;
+        }
+        // Any other parent has ended since it was listed.
+        for number in children.unwrap_or_default() {
+            let Ok(stat) = fs::read(format!("/proc/{number}/stat")) else { continue };
+            let Some((process, life)) = parse_stat(number, &stat) else { continue };
+            // Whose parent is nobody of ours has got its number anew.
+            if known.contains(&process.parent) && known.insert(number) {
+                // A zombie whose other threads run still has children.
+                parents.push(number);
+                if life == Life::Living {
+                    found.push(process);
+                }
+            }
+        }
+    }
+    Some(found)
+}
+
+/// The children of all threads of a process; none if there is no such list.
+fn listed_children(parent: i32) -> Option<Vec<i32>> {
+    let mut children = Vec::new();
+    for thread in fs::read_dir(format!("/proc/{parent}/task")).ok()? {
+        let Ok(thread) = thread else { continue };
+        let list = match fs::read_to_string(thread.path().join("children")) {
+            Ok(list) => list,
+            // A thread that has ended meanwhile has left its children to another one, which the next look sees.
+            Err(_) if thread.path().exists() => return None,
+            Err(_) => continue,
+        };
+        children.extend(list.split_ascii_whitespace().filter_map(|number| number.parse::<i32>().ok()));
+    }
+    Some(children)
+}
+
+/// Living descendants by a look at every process of the machine.
+fn scan(of: Pid) -> io::Result<Vec<Process>> {
     let mut children: HashMap<i32, Vec<(Process, Life)>> = HashMap::new();
     for entry in fs::read_dir("/proc")? {
         let Ok(entry) = entry else { continue };
@@ -392,6 +455,31 @@ mod tests {
         wait_for(spread);
         assert!(end_all() >= 1);
         assert_eq!(descendants(Pid::current()).unwrap(), []);
+    }
+
+    #[test]
+    fn the_lists_of_children_and_a_look_at_everybody_show_the_same() {
+        if in_own_process("the_lists_of_children_and_a_look_at_everybody_show_the_same") == Where::Outside {
+            return;
+        }
+        become_subreaper().unwrap();
+        // A chain, an orphan in a session of its own, and a child of another thread.
+        shell("sleep 1000 & sh -c 'sleep 1000 & wait' & (setsid sleep 1000 &); wait");
+        std::thread::scope(|scope| {
+            scope.spawn(|| shell("sleep 1000 & wait"));
+        });
+        wait_for(7);
+        // Sessions may still change while they start.
+        let sorted = |found: Vec<Process>| {
+            let mut pids: Vec<(Pid, i32)> =
+                found.iter().map(|process| (process.pid, process.parent)).collect();
+            pids.sort_unstable();
+            pids
+        };
+        let listed = sorted(walk(Pid::current()).expect("this kernel has lists of children"));
+        assert_eq!(listed, sorted(scan(Pid::current()).unwrap()));
+        assert_eq!(listed, sorted(descendants(Pid::current()).unwrap()));
+        end_all();
     }
 
     #[test]
