@@ -80,11 +80,12 @@ test-cluster: ## the conformance scripts against the cluster in YT_PROXY (YT_TOK
 	@.venv/bin/python scripts/test-cluster $(ARGS)
 
 .PHONY: bench
-bench: ## print sizes, memory with 8 workers, seconds to the workers' exec, the minicluster's speed (writes nothing)
+bench: ## print sizes, memory, seconds to the workers' exec, the minicluster's speed, what crosses nodes (writes nothing)
 	@scripts/need rust build
 	@$(MAKE) build >&2
 	@python3 scripts/bench.py "$(BIN_DIR)"
 	@$(CARGO) run --package tractorun-tests --locked --bin minicluster_bench -- "$(BIN_DIR)"
+	@TRACTORUN_BIN_DIR="$(BIN_DIR)" $(CARGO) run --package tractorun-tests --locked --bin mesh_bench
 
 .PHONY: soak
 soak: ## the tests again and again (ROUNDS=20), property tests with many more cases
@@ -93,6 +94,7 @@ soak: ## the tests again and again (ROUNDS=20), property tests with many more ca
 	@$(MAKE) build
 	@PROPTEST_CASES=20000 $(MAKE) unit
 	@TRACTORUN_CRASH_SECONDS=600 $(MAKE) e2e ARGS="--test persistence"
+	@TRACTORUN_BIN_DIR="$(BIN_DIR)" $(CARGO) test --package tractorun-tests --locked --test races -- --ignored
 	@for round in $$(seq 1 $(or $(ROUNDS),20)); do echo "round $$round"; $(MAKE) e2e; done
 
 .PHONY: images

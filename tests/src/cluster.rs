@@ -52,6 +52,11 @@ impl Cluster {
         cluster
     }
 
+    /// Starts one that listens on all addresses of the machine, for network namespaces.
+    pub fn start_for_all(scratch: &Scratch) -> Self {
+        Self::start_with(scratch, None, &["--listen", "0.0.0.0"].map(OsString::from))
+    }
+
     /// Starts one that takes this token only, of user `alice`.
     pub fn start_with_token(scratch: &Scratch, token: &str) -> Self {
         Self::start_with(scratch, Some(token), &[])
@@ -88,6 +93,12 @@ impl Cluster {
     /// `http://host:port`, for `YT_PROXY`.
     pub fn proxy(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Port it listens on.
+    pub fn port(&self) -> u16 {
+        let port = self.address.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+        port.expect("an address has a port")
     }
 
     /// Process id of the minicluster.

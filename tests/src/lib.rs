@@ -14,12 +14,14 @@ pub mod conformance;
 pub mod kept;
 pub mod launcher;
 pub mod leftovers;
+pub mod nodes;
 pub mod place;
 pub mod process;
 pub mod scratch;
 
 pub use cluster::Cluster;
 pub use launcher::Launcher;
+pub use nodes::Nodes;
 pub use place::{MESHES, Place};
 pub use process::{Finished, Running, run};
 pub use scratch::Scratch;

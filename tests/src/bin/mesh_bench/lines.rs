@@ -1,0 +1,76 @@
+//! The lines of many processes on one pipe, as they come.
+
+use std::io::{BufRead, BufReader, PipeReader, PipeWriter};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tractorun_tests::process::DEADLINE;
+
+/// Processes that write to one pipe, which is read here.
+pub(crate) struct Group {
+    writer: Option<PipeWriter>,
+    reader: BufReader<PipeReader>,
+    children: Vec<Child>,
+}
+
+impl Group {
+    pub(crate) fn new() -> Self {
+        let (reader, writer) = std::io::pipe().expect("a pipe can be made");
+        Self { writer: Some(writer), reader: BufReader::new(reader), children: Vec::new() }
+    }
+
+    /// Starts a process whose stderr is the pipe.
+    pub(crate) fn start(&mut self, command: &mut Command) -> u32 {
+        let writer = self.writer.as_ref().expect("not closed yet").try_clone().expect("a pipe can be shared");
+        // The end of its stdin, which comes with our own, is an init's end too.
+        let child = command
+            .env("TRACTORUN_LIFELINE", "stdin")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(writer)
+            .spawn();
+        let child = child.unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+        let pid = child.id();
+        self.children.push(child);
+        // The command holds a copy of the pipe.
+        command.stderr(Stdio::null());
+        pid
+    }
+
+    /// Reads until so many lines with the text have come.
+    pub(crate) fn wait_for(&mut self, text: &str, count: usize) {
+        let (mut found, mut tail) = (0, Vec::new());
+        while found < count {
+            let mut line = String::new();
+            let length = self.reader.read_line(&mut line).expect("lines are UTF-8");
+            tail.push(line.trim_end().to_owned());
+            if tail.len() > 20 {
+                tail.remove(0);
+            }
+            assert!(length > 0, "the processes ended without {count} times `{text}`:\n{}", tail.join("\n"));
+            found += usize::from(line.contains(text));
+        }
+    }
+
+    /// Reads to the end and waits for all; gives their exit codes.
+    pub(crate) fn end(mut self) -> Vec<Option<i32>> {
+        self.writer = None;
+        let mut line = String::new();
+        while self.reader.read_line(&mut line).expect("lines are UTF-8") > 0 {
+            line.clear();
+        }
+        self.children.iter_mut().map(|child| child.wait().expect("our own child").code()).collect()
+    }
+}
+
+/// Looks again and again until there is something, without resting: what is waited for is measured.
+pub(crate) fn poll<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(start.elapsed() < DEADLINE, "no {what} within {DEADLINE:?}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
