@@ -150,7 +150,9 @@ fn a_second_job_of_a_rank_is_told_who_is_there() {
     for node in [leader, first, last] {
         node.wait().assert_code(0);
     }
-    assert_ne!(double.wait().code(), 0);
+    // It goes on looking, as its own rendezvous may take ten minutes.
+    double.signal(Signal::SIGTERM);
+    double.wait().assert_code(143);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::time::Duration;
 
 use rand::Rng;
@@ -22,6 +23,9 @@ use crate::control::wire::{Join, PROTOCOL, ReachedBy, Retry};
 /// Time for one connection to be made: several addresses are tried within the deadline.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// How much longer than its own deadline a node waits for the leader's word.
+const LAST_WORD_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// First and longest pause between two looks at the notice board.
 const POLL_PERIOD: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
@@ -36,7 +40,15 @@ pub(super) async fn follow<B: NoticeBoard>(
         close: watch::channel(false).0,
         tasks: JoinSet::new(),
     };
-    match timeout_at(settings.deadline, follower.run(board)).await {
+    let outcome = {
+        let mut running = pin!(follower.run(board));
+        match timeout_at(settings.deadline, &mut running).await {
+            // The leader's time is up at about the same moment, and it knows whom everybody has waited for.
+            Err(_) => timeout(LAST_WORD_TIMEOUT, running).await,
+            in_time => in_time,
+        }
+    };
+    match outcome {
         Ok(Ok((incarnation, link, topology))) => {
             let closer = Closer { close: follower.close, tasks: follower.tasks };
             let metrics_targets = Vec::new();
