@@ -51,6 +51,8 @@ use crate::control::{LeaderMessage, NodeMessage};
 
 pub mod leader;
 pub mod node;
+#[cfg(test)]
+mod races;
 
 pub use leader::{Leader, LeaderAction, LeaderEvent};
 pub use node::{Mode, Node, Setup, Sidecar, Status};
