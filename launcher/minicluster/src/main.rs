@@ -71,8 +71,8 @@ Examples:
   YT_PROXY=http://127.0.0.1:8000 yt list /
   YT_PROXY=http://127.0.0.1:8000 yt vanilla --tasks '{task={command=\"echo hi >&2\";job_count=1}}'
 
-It stops in order on SIGTERM and Ctrl-C. TRACTORUN_MINICLUSTER_LOG=info (error, warn, info, debug, trace) says more on
-standard error.";
+It stops in order on SIGTERM and Ctrl-C. TRACTORUN_MINICLUSTER_LOG=info makes it say more on standard error (also: error,
+warn, debug, trace).";
 
 /// Values nest up to 128 deep in trees that do so, too; walking them is recursive.
 const THREAD_STACK_BYTES: usize = 8 * 1024 * 1024;

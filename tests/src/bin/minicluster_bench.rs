@@ -22,6 +22,9 @@ const STARTS: usize = 20;
 const CONNECTIONS: usize = 8;
 const REQUESTS_A_CONNECTION: usize = 5000;
 const MANY_CONNECTIONS: usize = 2000;
+/// Rounds of requests that leave nothing behind: before memory is looked at, and then.
+const WARM_ROUNDS: usize = 5000;
+const ROUNDS: usize = 20_000;
 const MEBIBYTE: usize = 1 << 20;
 const BATCH_BYTES: usize = 16 * MEBIBYTE;
 const BATCHES: usize = 16;
@@ -35,6 +38,7 @@ fn main() -> Result<()> {
     requests(&server)?;
     connections(&server)?;
     drop(server);
+    memory_of_what_is_gone(&Server::start(&binary)?)?;
     for kind in [Rows::Text, Rows::Binary, Rows::SmallBinary] {
         append(&Server::start(&binary)?, kind)?;
     }
@@ -240,6 +244,40 @@ fn connections(server: &Server) -> Result<()> {
         "minicluster, {MANY_CONNECTIONS} connections at once, each with two requests: {:.2} s, {:.1} KiB of memory each",
         start.elapsed().as_secs_f64(),
         (server.memory()? - memory) * 1024.0 / MANY_CONNECTIONS as f64
+    );
+    Ok(())
+}
+
+/// What is overwritten, removed or over takes no memory: rounds of a value set, a file written over, a transaction and
+/// a node that comes and goes.
+fn memory_of_what_is_gone(server: &Server) -> Result<()> {
+    let mut connection = server.connect()?;
+    connection.ask(&request("POST", "create", "{path=\"//tmp/f\";type=file}", b""))?;
+    connection.ask(&request("POST", "create", "{path=\"//tmp/v\";type=document}", b""))?;
+    let text = format!("\"{}\"", "x".repeat(1000));
+    let mut rounds = |count: usize| -> Result<()> {
+        for _ in 0..count {
+            let set = "{path=\"//tmp/v\";input_format=<format=text>yson}";
+            connection.ask(&request("PUT", "set", set, text.as_bytes()))?;
+            connection.ask(&request("PUT", "write_file", "{path=\"//tmp/f\"}", text.as_bytes()))?;
+            connection.ask(&request("POST", "create", "{path=\"//tmp/n\";type=map_node}", b""))?;
+            connection.ask(&request("POST", "remove", "{path=\"//tmp/n\"}", b""))?;
+            connection.ask(&request("POST", "start_transaction", "{timeout=60000}", b""))?;
+            let answer = String::from_utf8_lossy(&connection.buffer);
+            let (_, id) = answer.split_once("transaction_id=").ok_or("no transaction id")?;
+            let id = id.split(['"', ';', '}']).find(|part| !part.is_empty()).unwrap_or_default().to_owned();
+            let transaction = format!("{{transaction_id=\"{id}\"}}");
+            connection.ask(&request("POST", "commit_transaction", &transaction, b""))?;
+        }
+        Ok(())
+    };
+    rounds(WARM_ROUNDS)?;
+    let before = server.memory()?;
+    rounds(ROUNDS)?;
+    println!(
+        "minicluster, memory: {before:.1} MiB, and {:+.1} MiB after {} more requests that left nothing behind",
+        server.memory()? - before,
+        ROUNDS * 6
     );
     Ok(())
 }
