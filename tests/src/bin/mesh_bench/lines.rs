@@ -52,6 +52,11 @@ impl Group {
         }
     }
 
+    /// Whether one of them has ended.
+    pub(crate) fn is_short(&mut self) -> bool {
+        self.children.iter_mut().any(|child| matches!(child.try_wait(), Ok(Some(_))))
+    }
+
     /// Reads to the end and waits for all; gives their exit codes.
     pub(crate) fn end(mut self) -> Vec<Option<i32>> {
         self.writer = None;

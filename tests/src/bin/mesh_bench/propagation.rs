@@ -63,18 +63,20 @@ fn one(scratch: &Scratch, cluster: &Cluster, run: usize) -> Vec<f64> {
 
 /// Time and process of every worker that has noted this, once so many have.
 pub(crate) fn notes(folder: &Path, what: &str, count: usize) -> BTreeMap<u32, (f64, u32)> {
-    poll(what, || {
-        let mut notes = BTreeMap::new();
-        for entry in fs::read_dir(folder).ok()?.flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let Some(rank) = name.strip_prefix(what).and_then(|rest| rest.strip_prefix('.')?.parse().ok())
-            else {
-                continue;
-            };
-            let text = fs::read_to_string(entry.path()).ok()?;
-            let (time, pid) = text.trim().split_once(' ')?;
-            notes.insert(rank, (time.parse().ok()?, pid.parse().ok()?));
-        }
-        (notes.len() >= count).then_some(notes)
-    })
+    poll(what, || find_notes(folder, what, count))
+}
+
+/// The same, if so many have by now.
+pub(crate) fn find_notes(folder: &Path, what: &str, count: usize) -> Option<BTreeMap<u32, (f64, u32)>> {
+    let mut notes = BTreeMap::new();
+    for entry in fs::read_dir(folder).ok()?.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(rank) = name.strip_prefix(what).and_then(|rest| rest.strip_prefix('.')?.parse().ok()) else {
+            continue;
+        };
+        let text = fs::read_to_string(entry.path()).ok()?;
+        let (time, pid) = text.trim().split_once(' ')?;
+        notes.insert(rank, (time.parse().ok()?, pid.parse().ok()?));
+    }
+    (notes.len() >= count).then_some(notes)
 }

@@ -9,9 +9,9 @@ use serde_json::json;
 use tractorun_tests::nodes::Particulars;
 use tractorun_tests::{Cluster, Nodes, Scratch, binaries};
 
-use crate::lines::Group;
+use crate::lines::{Group, poll};
 use crate::percentile;
-use crate::propagation::notes;
+use crate::propagation::{find_notes, notes};
 use crate::torchrun;
 use crate::worker::now;
 
@@ -25,7 +25,7 @@ pub(crate) fn measure() {
     let own = std::env::current_exe().expect("a running program has a path");
     let own = own.to_str().expect("a plain path");
     for mesh in [(1, 8), (8, 1)] {
-        let runs = (0..RUNS).map(|run| again(&scratch, &cluster, own, mesh, run));
+        let runs = (0..RUNS).map_while(|run| again(&scratch, &cluster, own, mesh, run));
         say(&format!("restart in place, {} x {} workers", mesh.0, mesh.1), RESTART, runs.collect());
     }
     let runs = (0..RUNS).map(|run| {
@@ -41,20 +41,22 @@ pub(crate) fn measure() {
     say("tractorun --local, 8 workers", EXIT, runs.collect());
 
     if torchrun::is_there() {
-        let own = ["--standalone", "--nproc-per-node=8", "--no-python", own, "worker"];
-        let runs = (0..3).map(|run| {
+        // As newer versions have it by themselves; this one's own would be 5 s.
+        let own =
+            ["--standalone", "--monitor_interval=0.1", "--nproc_per_node=8", "--no_python", own, "worker"];
+        let runs = (0..3).map_while(|run| {
             let name = format!("torch-again{run}");
-            let arguments = [&["--max-restarts=1"], &own[..]].concat();
+            let arguments = [&["--max_restarts=1"], &own[..]].concat();
             let mut group = Group::new();
             group.start(&mut torchrun::torchrun(&scratch, &name, &arguments));
-            let seconds = first_lines(&scratch.path(&name));
+            let seconds = first_lines(&scratch.path(&name), &mut group);
             group.end();
             seconds
         });
         say("torchrun, restart of 8 workers", RESTART, runs.collect());
         let runs = (0..3).map(|run| {
             let name = format!("torch-exit{run}");
-            let arguments = [&["--max-restarts=0"], &own[..]].concat();
+            let arguments = [&["--max_restarts=0"], &own[..]].concat();
             exit_of(&scratch, &name, torchrun::torchrun(&scratch, &name, &arguments))
         });
         say("torchrun, 8 workers", EXIT, runs.collect());
@@ -66,6 +68,10 @@ const EXIT: &str = "exit of one worker to the launcher's exit";
 
 fn say(who: &str, what: &str, mut seconds: Vec<f64>) {
     let count = seconds.len();
+    if count == 0 {
+        println!("{who}, {what}: not measured, there was none");
+        return;
+    }
     println!(
         "{who}, {what}: median {:.0} ms, longest {:.0} ms ({count} runs)",
         percentile(&mut seconds, 50) * 1e3,
@@ -73,7 +79,7 @@ fn say(who: &str, what: &str, mut seconds: Vec<f64>) {
     );
 }
 
-fn again(scratch: &Scratch, cluster: &Cluster, own: &str, mesh: (u32, u32), run: usize) -> f64 {
+fn again(scratch: &Scratch, cluster: &Cluster, own: &str, mesh: (u32, u32), run: usize) -> Option<f64> {
     let name = format!("again-{}-{run}", mesh.0);
     let nodes = Nodes::new(scratch, cluster, &name, mesh, &[own, "worker"])
         .with("restarts", json!({ "max": 1, "backoff_ms": 0 }));
@@ -81,22 +87,25 @@ fn again(scratch: &Scratch, cluster: &Cluster, own: &str, mesh: (u32, u32), run:
     for rank in 0..mesh.0 {
         group.start(&mut nodes.command(rank, &Particulars::default()));
     }
-    let seconds = first_lines(&scratch.path(&name));
+    let seconds = first_lines(&scratch.path(&name), &mut group);
     group.end();
     seconds
 }
 
-/// Makes one of the workers that note in the folder exit; seconds until all have begun again. Ends those too.
-fn first_lines(folder: &Path) -> f64 {
+/// Makes one of the workers that note in the folder exit; seconds until all have begun again. Ends those too. None if
+/// they do not begin again.
+fn first_lines(folder: &Path, group: &mut Group) -> Option<f64> {
     let up = notes(folder, "up", WORKERS);
     send(up[&5].1, Signal::SIGUSR1);
-    let begun = notes(folder, "again", WORKERS);
+    let begun = poll("again", || {
+        let begun = find_notes(folder, "again", WORKERS);
+        if begun.is_some() || group.is_short() { Some(begun) } else { None }
+    })?;
     let death = notes(folder, "death", 1)[&5].0;
-    // One after the other, since a second death of one would be a failure.
     for (_, pid) in begun.values() {
         send(*pid, Signal::SIGTERM);
     }
-    begun.values().map(|(time, _)| time - death).fold(0.0, f64::max)
+    Some(begun.values().map(|(time, _)| time - death).fold(0.0, f64::max))
 }
 
 /// Seconds from the exit of one of its workers to the exit of a launcher.

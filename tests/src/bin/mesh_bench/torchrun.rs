@@ -36,7 +36,9 @@ pub(crate) fn torchrun(scratch: &Scratch, folder: &str, arguments: &[&str]) -> C
         .env("SCRATCH", folder)
         .env("OMP_NUM_THREADS", "1")
         .env("LOGLEVEL", "INFO")
-        .args(["-m", "torch.distributed.run"])
+        // Debian's PyTorch 1.13 takes underscores only, and cannot start workers on this Python unless told where
+        // their stdout goes.
+        .args(["-m", "torch.distributed.run", "-r", "1", "-t", "1"])
         .args(arguments);
     command
 }
@@ -46,15 +48,15 @@ pub(crate) fn measure() {
         return;
     }
     let scratch = Scratch::new();
-    let endpoint = format!("--rdzv-endpoint=127.0.0.1:{}", free_port());
+    let endpoint = format!("--rdzv_endpoint=127.0.0.1:{}", free_port());
     let nodes = format!("--nnodes={AGENTS}");
     let arguments = [
         nodes.as_str(),
-        "--nproc-per-node=1",
-        "--rdzv-backend=c10d",
-        "--rdzv-id=bench",
+        "--nproc_per_node=1",
+        "--rdzv_backend=c10d",
+        "--rdzv_id=bench",
         &endpoint,
-        "--no-python",
+        "--no_python",
         "/bin/true",
     ];
     let mut group = Group::new();
