@@ -123,6 +123,48 @@ async fn a_failure_behind_the_head_is_read_from_the_trailers() {
 }
 
 #[tokio::test]
+async fn rows_go_on_where_they_broke() {
+    let server = Server::start(|before, request| match (request.command.as_str(), before) {
+        ("hosts", _) => Answer::bytes(b"[]"),
+        // The second row came in part.
+        (_, 0) => Answer::Chunked {
+            headers: vec![],
+            chunks: vec![b"{\x01\x02a=\x02\x0a};", b"{\x01\x02a="],
+            trailers: None,
+        },
+        (_, 1) => Answer::Cut,
+        (_, 2) => Answer::Chunked {
+            headers: vec![],
+            chunks: vec![b"{\x01\x02a=\x02\x0c};"],
+            trailers: Some(error_headers(codes::UNAVAILABLE, "chunk is not there")),
+        },
+        _ => Answer::Chunked {
+            headers: vec![],
+            chunks: vec![b"{\x01\x02a=\x02\x0e};"],
+            trailers: Some(vec![]),
+        },
+    })
+    .await;
+    let mut reader = server.client().open_rows("//x", 5..100, &["a"]);
+    let mut rows = Vec::new();
+    while let Some(row) = reader.next().await.unwrap() {
+        rows.push(row.get("a").unwrap().as_int().unwrap());
+    }
+    assert_eq!(rows, [5, 6, 7]);
+    let first_rows = server.requests("read_table").iter().map(first_row).collect::<Vec<_>>();
+    assert_eq!(first_rows, [5, 6, 6, 7]);
+    assert!(reader.next().await.unwrap().is_none());
+    assert_eq!(server.requests("read_table").len(), 4, "the end is known");
+}
+
+/// The first row that a `read_table` asks for.
+fn first_row(request: &crate::testing::Request) -> i64 {
+    let attributes = request.parameters.get("path").unwrap().attributes.as_ref().unwrap();
+    let range = &attributes[b"ranges".as_slice()].as_list().unwrap()[0];
+    range.at(&["lower_limit", "row_index"]).unwrap().as_int().unwrap()
+}
+
+#[tokio::test]
 async fn a_file_goes_on_where_it_broke_if_it_is_the_same() {
     let server = Server::start(|before, request| match (request.command.as_str(), before) {
         ("hosts", _) => Answer::bytes(b"[]"),

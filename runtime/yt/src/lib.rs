@@ -31,6 +31,7 @@ pub use commands::cypress::{
 };
 pub use commands::files::{FileContent, FileReader, Md5, Progress};
 pub use commands::operations::{JobFilter, StderrRange};
+pub use commands::rows::RowReader;
 pub use commands::tables::Append;
 pub use config::{ClientConfig, ConfigError};
 pub use error::{Error, TransportKind, YtError, codes};

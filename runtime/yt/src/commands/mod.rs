@@ -4,4 +4,5 @@ pub mod batch;
 pub mod cypress;
 pub mod files;
 pub mod operations;
+pub mod rows;
 pub mod tables;

@@ -1,4 +1,4 @@
-//! Static tables.
+//! Static tables: all at once here, row by row from any row on in [`super::rows`].
 
 use ytsaurus_yson::de::StreamDeserializer;
 use ytsaurus_yson::{YsonFormat, YsonNode, YsonValue};
