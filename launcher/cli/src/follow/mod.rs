@@ -12,7 +12,7 @@ use tractorun_yt::{Client, Error, JobFilter, YsonValue, codes};
 use crate::commands::terminal::{Terminal, clock};
 use crate::settings::ProxyStderrMode;
 
-use stderr::StderrTail;
+use stderr::{JobStderrs, News, Pieces, Whose};
 
 pub mod stderr;
 pub mod telling;
@@ -41,7 +41,7 @@ pub struct Followed {
     pub yt_path: String,
     /// Jobs of the operation.
     pub node_count: u32,
-    /// Whether the primary's stderr is shown.
+    /// Whose stderr is shown.
     pub proxy_stderr_mode: ProxyStderrMode,
     /// Who is told.
     pub terminal: Terminal,
@@ -99,7 +99,7 @@ fn count(value: &YsonValue) -> Option<i64> {
 pub async fn until_over(followed: &Followed) -> Result<End, Error> {
     let Followed { client, operation_id, terminal, .. } = followed;
     let started = Instant::now();
-    let mut tail = StderrTail::new(followed);
+    let mut stderrs = Shown::new(followed);
     let mut trouble = Trouble::None;
     loop {
         match client.get_operation(operation_id, &["state", "brief_progress"]).await {
@@ -107,14 +107,16 @@ pub async fn until_over(followed: &Followed) -> Result<End, Error> {
                 trouble.over(terminal);
                 let look = Look::read(&operation);
                 if let Some(end) = look.end() {
-                    tail.finish().await;
+                    if let Some(shown) = &mut stderrs {
+                        shown.finish().await;
+                    }
                     terminal.clear();
                     return Ok(end);
                 }
                 let text = format!("operation {operation_id}: {}", look.describe(followed.node_count));
                 terminal.status(&text, &format!(", {}", clock(started.elapsed())));
-                if look.state == "running" {
-                    tail.poll().await;
+                if let Some(shown) = &mut stderrs {
+                    shown.poll().await;
                 }
             }
             Err(error) if is_temporary(&error) => trouble.met(&error, terminal),
@@ -122,6 +124,57 @@ pub async fn until_over(followed: &Followed) -> Result<End, Error> {
         }
         let young = started.elapsed() < FIRST_POLLS_LAST;
         sleep(if young { FIRST_POLLS } else { LATER_POLLS }).await;
+    }
+}
+
+/// The jobs' stderr on the terminal.
+struct Shown {
+    stderrs: JobStderrs,
+    mode: ProxyStderrMode,
+    terminal: Terminal,
+}
+
+impl Shown {
+    /// Nothing where the user does not want it.
+    fn new(followed: &Followed) -> Option<Self> {
+        let Followed { client, operation_id, node_count, proxy_stderr_mode: mode, terminal, .. } = followed;
+        let (whose, pieces) = match mode {
+            ProxyStderrMode::Disabled => return None,
+            ProxyStderrMode::Primary if !terminal.wants_whole_lines() => (Whose::Primary, Pieces::AsTheyCome),
+            ProxyStderrMode::Primary => (Whose::Primary, Pieces::WholeLines),
+            ProxyStderrMode::All => (Whose::All, Pieces::WholeLines),
+        };
+        let stderrs = JobStderrs::new(client.clone(), operation_id.clone(), *node_count, whose, pieces);
+        Some(Self { stderrs, mode: *mode, terminal: terminal.clone() })
+    }
+
+    /// Shows what is new. Trouble is left to the next time.
+    async fn poll(&mut self) {
+        let Self { stderrs, mode, terminal } = self;
+        if let Err(error) = stderrs.poll(&mut |news| show(terminal, *mode, news)).await {
+            tracing::debug!("cannot read the jobs' stderr: {error}");
+        }
+    }
+
+    /// Shows the rest.
+    async fn finish(&mut self) {
+        let Self { stderrs, mode, terminal } = self;
+        stderrs.finish(&mut |news| show(terminal, *mode, news)).await;
+    }
+}
+
+fn show(terminal: &Terminal, mode: ProxyStderrMode, news: News) {
+    match news {
+        News::Note(text) => terminal.warning(text),
+        News::Bytes { node, bytes } if mode == ProxyStderrMode::All => {
+            let mut lines = Vec::with_capacity(bytes.len() + bytes.len() / 4);
+            for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+                lines.extend_from_slice(format!("[node {node}] ").as_bytes());
+                lines.extend_from_slice(line);
+            }
+            terminal.write(&lines);
+        }
+        News::Bytes { bytes, .. } => terminal.write(&bytes),
     }
 }
 

@@ -193,7 +193,11 @@ impl Check<'_> {
     }
 
     fn proxy_stderr_mode(&mut self) -> ProxyStderrMode {
-        let choices = [("disabled", ProxyStderrMode::Disabled), ("primary", ProxyStderrMode::Primary)];
+        let choices = [
+            ("disabled", ProxyStderrMode::Disabled),
+            ("primary", ProxyStderrMode::Primary),
+            ("all", ProxyStderrMode::All),
+        ];
         self.one("proxy_stderr_mode", |reader, subject, node| reader.choice(subject, node, &choices))
             .unwrap_or(ProxyStderrMode::Disabled)
     }

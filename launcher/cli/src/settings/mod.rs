@@ -59,7 +59,7 @@ pub struct Settings {
     pub bind_ignore: IgnoreFiles,
     /// Cypress nodes that are placed in the container.
     pub bind_cypress: Vec<BindCypress>,
-    /// Whether the primary's stderr is shown on the terminal.
+    /// Whose stderr is shown on the terminal.
     pub proxy_stderr_mode: ProxyStderrMode,
     /// Where the workers' lines go.
     pub operation_log_mode: OperationLogMode,
@@ -136,13 +136,15 @@ pub struct BindAttributes {
     pub bypass_artifact_cache: Option<bool>,
 }
 
-/// Whether the primary's stderr is shown on the terminal.
+/// Whose stderr is shown on the terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProxyStderrMode {
-    /// It is not.
+    /// Nobody's.
     Disabled,
-    /// The stderr of node 0 is.
+    /// Node 0's.
     Primary,
+    /// Every node's, with the node in front.
+    All,
 }
 
 /// Where the workers' lines go.

@@ -282,7 +282,7 @@ pub(crate) static OPTIONS: [OptionSpec; 35] = [
         Both,
         One("MODE", Text),
         Group::Launcher,
-        "Show the stderr of node 0 here: primary, or disabled (default)",
+        "Show the stderr of node 0 here: primary; of every node: all; or disabled (default)",
     ),
     option("operation-log-mode", "operation_log_mode", Both, One("MODE", Text), Group::Launcher, ""),
     option("no-wait", "no_wait", Both, Switch, Group::Launcher, "Leave when the operation is started"),

@@ -65,6 +65,7 @@ pub fn effective_config(settings: &Settings) -> Value {
         "proxy_stderr_mode": match proxy_stderr_mode {
             ProxyStderrMode::Disabled => "disabled",
             ProxyStderrMode::Primary => "primary",
+            ProxyStderrMode::All => "all",
         },
         "operation_log_mode": "default",
         "no_wait": *wait == Wait::NotAtAll,

@@ -111,8 +111,8 @@ fn wrong_values_are_named_with_what_is_accepted() {
             "`--yt-path`: expected a path on the cluster that starts with `//` and does not end with `/`, got `//tmp/x/`",
         ),
         (
-            &["--proxy-stderr-mode", "all"],
-            "`--proxy-stderr-mode`: expected `disabled` or `primary`, got `all`",
+            &["--proxy-stderr-mode", "every"],
+            "`--proxy-stderr-mode`: expected `disabled` or `primary` or `all`, got `every`",
         ),
         (&["--mesh.gpu-visibility", "mine"], "`--mesh.gpu-visibility`: expected `all` or `own`, got `mine`"),
         (
