@@ -44,7 +44,7 @@ fn argument(option: &'static OptionSpec) -> Arg {
 
 fn with_words(argument: Arg, option: &OptionSpec) -> Arg {
     match option.key {
-        "proxy_stderr_mode" => argument.value_parser(["primary", "disabled"]),
+        "proxy_stderr_mode" => argument.value_parser(["primary", "all", "disabled"]),
         "completions" => argument.value_parser(SHELLS.map(|(name, _)| name)),
         _ => argument.value_hint(hint(option)),
     }

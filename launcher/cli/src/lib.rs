@@ -12,6 +12,7 @@ pub mod completions;
 pub mod dry_run;
 pub mod follow;
 pub mod local;
+pub mod logs;
 pub mod operation;
 pub mod pack;
 pub mod report;

@@ -7,7 +7,7 @@ use rand::Rng as _;
 use tractorun::cli::{self, Request, help};
 use tractorun::report::{Colour, ExitStatus, Report};
 use tractorun::settings::{Invocation, Surroundings};
-use tractorun::{commands, completions};
+use tractorun::{commands, completions, logs};
 
 fn main() -> ExitCode {
     let report = Report::to_stderr(variable);
@@ -21,6 +21,7 @@ fn main() -> ExitCode {
                 ExitStatus::Usage
             }
         },
+        Request::Logs(words) => logs::run(words, report, &variable),
         Request::Run(command_line) => {
             match Invocation::new(command_line, &Surroundings { variable: &variable, new_id: &new_id }) {
                 Ok(invocation) => commands::run(&invocation).unwrap_or_else(|error| {

@@ -11,13 +11,15 @@ const WIDTH: usize = 80;
 /// Column where the explanations start; a longer option has its explanation on the next line.
 const COLUMN: usize = 30;
 
-const USAGE: &str = "tractorun [OPTIONS] COMMAND [ARGUMENTS]...";
+const USAGE: &str = "tractorun [OPTIONS] COMMAND [ARGUMENTS]...
+       tractorun logs [OPTIONS] YT_PATH";
 
 const BEFORE: &str = "\
 Runs COMMAND as a distributed job: mesh.node-count nodes with
 mesh.process-per-node workers each, on a YTsaurus cluster ($YT_PROXY), or with
 --local on this machine. Every worker finds MASTER_ADDR, MASTER_PORT, RANK,
-WORLD_SIZE and LOCAL_RANK in its environment. Options come before COMMAND.";
+WORLD_SIZE and LOCAL_RANK in its environment. Options come before COMMAND.
+`tractorun logs` shows what the workers of a run wrote; see its own --help.";
 
 const EXAMPLES: &str = "  Two nodes with two workers each, on this machine:
     tractorun --local --mesh.node-count 2 --mesh.process-per-node 2 \\
@@ -61,7 +63,7 @@ fn left(option: &OptionSpec) -> String {
     }
 }
 
-fn write_option(out: &mut String, left: &str, help: &str) {
+pub(crate) fn write_option(out: &mut String, left: &str, help: &str) {
     let mut line = format!("  {left}");
     if line.len() + 2 > COLUMN {
         out.push_str(&line);

@@ -5,6 +5,9 @@
 //! the next word only if that is `true` or `false`: `--local python3 x.py` runs python3, `--local false
 //! python3 x.py` runs it on the cluster.
 //!
+//! The first word alone may be a command of ours, [`LOGS`]: to run a program of that name, write
+//! `tractorun -- logs`.
+//!
 //! This is why the words are read here and not by `clap`, which either always takes the next word or never, and
 //! which stops at the first mistake; `clap` serves the shell completions. Values are not looked at here.
 
@@ -18,6 +21,9 @@ use crate::settings::{Origin, Problem, RunMode};
 
 pub mod help;
 
+/// The first word of `tractorun logs`.
+pub const LOGS: &str = "logs";
+
 /// What the words after `tractorun` ask for.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Request {
@@ -27,6 +33,8 @@ pub enum Request {
     Version,
     /// `--completions SHELL`, the shell as it was written.
     Completions(String),
+    /// `logs`, with the words behind it.
+    Logs(Vec<OsString>),
     /// Everything else.
     Run(CommandLine),
 }
@@ -54,6 +62,10 @@ pub struct CommandLine {
 /// what else is wrong.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Request {
     let mut scan = Scan::default();
+    let mut words = words.into_iter().peekable();
+    if words.next_if(|word| word == LOGS).is_some() {
+        return Request::Logs(words.collect());
+    }
     for word in words {
         let word = word.into_string().unwrap_or_else(|word| {
             let word = word.to_string_lossy().into_owned();
