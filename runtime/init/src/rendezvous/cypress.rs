@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -23,6 +23,7 @@ use tractorun_yt::{
 
 use super::address::endpoint;
 use super::board::{BoardError, ControlEndpoint, Desk, JobSight, Jobs, Notice, NoticeBoard};
+use super::description::{Description, News};
 use crate::control::hub::{BoxFuture, Record};
 use crate::control::wire::JoinKey;
 
@@ -49,6 +50,10 @@ pub(crate) struct CypressDesk {
     transaction_id: String,
     /// Taken out when the leadership is given back.
     transaction: Mutex<Option<Transaction>>,
+    /// Not fenced: the scheduler asks for no prerequisites.
+    client: Client,
+    /// What people see of the run, from when it is known which operation it belongs to.
+    description: OnceLock<Arc<Description>>,
 }
 
 // === impl CypressBoard ===
@@ -88,6 +93,8 @@ impl NoticeBoard for CypressBoard {
             yt_path: self.yt_path.clone(),
             transaction_id: transaction.id().to_string(),
             transaction: Mutex::new(Some(transaction)),
+            client: self.client.clone(),
+            description: OnceLock::new(),
         }))
     }
 
@@ -223,6 +230,8 @@ impl Desk for CypressDesk {
         let path = cypress::incarnation(&self.yt_path, incarnation);
         let options = CreateOptions { attributes, ..CreateOptions::default() };
         self.fenced.create(NodeType::MapNode, &path, options).await?;
+        self.description
+            .get_or_init(|| Arc::new(Description::new(self.client.clone(), notice.operation_id.clone())));
         Ok(())
     }
 
@@ -239,6 +248,10 @@ impl Desk for CypressDesk {
         for result in self.fenced.execute_batch(requests).await? {
             result.map_err(Error::from)?;
         }
+        if let Some(description) = self.description.get().cloned() {
+            // Nobody waits for it: the workers start now.
+            tokio::spawn(async move { description.tell(News::Running { incarnation }).await });
+        }
         Ok(())
     }
 
@@ -249,7 +262,18 @@ impl Desk for CypressDesk {
                 Record::Failure(failure) => (FAILURE_ATTRIBUTE, yson(failure)?),
                 Record::Attempts(failures) => (ATTEMPTS_ATTRIBUTE, yson(failures)?),
             };
-            Ok(self.fenced.set(&format!("{node}/@{attribute}"), &value).await?)
+            let path = format!("{node}/@{attribute}");
+            let describe = async {
+                let news = match &record {
+                    Record::Failure(failure) => News::Failed(failure),
+                    Record::Attempts(failed) => News::Restarting { failed },
+                };
+                if let Some(description) = self.description.get() {
+                    description.tell(news).await;
+                }
+            };
+            let (written, ()) = tokio::join!(self.fenced.set(&path, &value), describe);
+            Ok(written?)
         })
     }
 
@@ -264,6 +288,9 @@ impl Desk for CypressDesk {
     fn end(self: Arc<Self>) -> BoxFuture<()> {
         let transaction = self.transaction.lock().unwrap_or_else(PoisonError::into_inner).take();
         Box::pin(async move {
+            if let Some(description) = self.description.get() {
+                description.tell(News::Over).await;
+            }
             if let Some(transaction) = transaction {
                 // It holds nothing but the lock, which goes either way, at the latest by its timeout.
                 if let Err(error) = transaction.commit().await {

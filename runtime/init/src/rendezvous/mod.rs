@@ -16,6 +16,7 @@
 pub(crate) mod address;
 pub(crate) mod board;
 pub(crate) mod cypress;
+mod description;
 mod follower;
 mod gathering;
 mod leader;
