@@ -149,6 +149,7 @@ async fn run_started(
     let known = if hub.is_some() { nodes.clone() } else { Vec::new() };
     monitor.know(Facts::Met { incarnation, nodes: known, targets });
     monitor.know(Facts::Workers(plan.workers.iter().map(|worker| worker.rank).collect()));
+    monitor.know(Facts::Sidecars(plan.sidecars.len()));
     let leader = nodes.first().cloned().unwrap_or_else(|| own.clone());
     let setup = Setup {
         mode: Mode::Job { own, leader },

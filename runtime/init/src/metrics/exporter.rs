@@ -13,6 +13,7 @@ use prometheus::{
 };
 
 use super::processes::{self, Usage};
+use super::sidecars::SidecarMetrics;
 use super::snapshot::{ExitKind, Kind, Phase, Snapshot, WorkerState};
 use super::{Sources, StreamCounts};
 
@@ -53,6 +54,7 @@ struct JobMetrics {
     info: IntGaugeVec,
     attempt: IntGauge,
     nodes: IntGauge,
+    sidecars: SidecarMetrics,
     output_bytes_total: IntCounterVec,
     output_lines_total: IntCounterVec,
     heartbeat_age_seconds: Gauge,
@@ -272,6 +274,7 @@ impl JobMetrics {
             )?,
             attempt: add(registry, IntGauge::new("tractorun_attempt", "Restarts of all workers so far.")?)?,
             nodes: add(registry, IntGauge::new("tractorun_nodes", "Nodes that the job has.")?)?,
+            sidecars: SidecarMetrics::new(registry)?,
             output_bytes_total: counters(
                 registry,
                 "output_bytes_total",
@@ -317,6 +320,7 @@ impl JobMetrics {
             .set(1);
         self.attempt.set(i64::from(snapshot.attempt));
         self.nodes.set(i64::from(snapshot.node_count));
+        self.sidecars.fill(&snapshot.sidecars);
         let output = &sources.output;
         for (stream, counts) in [("stdout", &output.stdout), ("stderr", &output.stderr)] {
             let StreamCounts { bytes, lines } = counts;
@@ -344,7 +348,10 @@ impl LeaderMetrics {
     }
 }
 
-fn add<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> prometheus::Result<C> {
+pub(super) fn add<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    collector: C,
+) -> prometheus::Result<C> {
     registry.register(Box::new(collector.clone()))?;
     Ok(collector)
 }
@@ -358,7 +365,7 @@ fn counters(registry: &Registry, name: &str, help: &str, label: &str) -> prometh
 }
 
 /// Brings a counter up to what was counted elsewhere.
-fn raise(counter: &IntCounter, total: u64) {
+pub(super) fn raise(counter: &IntCounter, total: u64) {
     counter.inc_by(total.saturating_sub(counter.get()));
 }
 

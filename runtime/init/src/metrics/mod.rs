@@ -13,6 +13,7 @@
 mod exporter;
 mod processes;
 mod server;
+mod sidecars;
 mod snapshot;
 mod status;
 #[cfg(test)]

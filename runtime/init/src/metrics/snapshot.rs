@@ -7,6 +7,7 @@ use tractorun_contract::exit::ExitReason;
 use tractorun_contract::failure::Failure;
 use tractorun_sys::Pid;
 
+use super::sidecars::Sidecars;
 use crate::control::LeaderMessage;
 use crate::rendezvous::MetricsTarget;
 use crate::supervisor::{Action, Announcement, Event, Identity, Member};
@@ -56,6 +57,8 @@ pub enum Facts {
     },
     /// Global ranks of the workers, by local rank.
     Workers(Vec<u32>),
+    /// How many sidecars there are.
+    Sidecars(usize),
     /// What the workers have of the machine, by local rank.
     Placed(Vec<Placed>),
 }
@@ -85,8 +88,7 @@ pub(super) struct Snapshot {
     pub(super) workers: Vec<Worker>,
     /// By local rank.
     pub(super) placed: Vec<Placed>,
-    /// Sidecars that run.
-    pub(super) sidecars: Vec<Pid>,
+    pub(super) sidecars: Sidecars,
     pub(super) exits: BTreeMap<ExitKind, u64>,
     pub(super) orphans: u64,
     pub(super) verdict: Option<Failure>,
@@ -143,7 +145,7 @@ impl Snapshot {
             targets: Vec::new(),
             workers: Vec::new(),
             placed: Vec::new(),
-            sidecars: Vec::new(),
+            sidecars: Sidecars::default(),
             exits: BTreeMap::new(),
             orphans: 0,
             verdict: None,
@@ -172,6 +174,7 @@ impl Snapshot {
                 self.targets = targets;
             }
             Facts::Placed(placed) => self.placed = placed,
+            Facts::Sidecars(count) => self.sidecars = Sidecars::new(count),
             Facts::Workers(ranks) => {
                 let worker = |(local_rank, rank)| Worker {
                     rank,
@@ -197,7 +200,8 @@ impl Snapshot {
     pub(super) fn note_event(&mut self, event: &Event, now: Duration) {
         match event {
             Event::Begun => self.begin(Phase::Running, now),
-            Event::Spawned { member: Member::Sidecar(_), pid } => self.sidecars.push(*pid),
+            Event::Spawned { member: Member::Sidecar(index), pid } => self.sidecars.started(*index, *pid),
+            Event::SpawnFailed { member: Member::Sidecar(index), .. } => self.sidecars.not_started(*index),
             Event::Spawned { member: Member::Worker(worker), pid } => {
                 if let Some(worker) = self.workers.get_mut(*worker) {
                     worker.state = WorkerState::Running(*pid);
@@ -226,6 +230,7 @@ impl Snapshot {
                 // What the leader says counts more.
                 self.verdict.get_or_insert_with(|| failure.clone());
             }
+            Action::Announce(announcement) => self.sidecars.announced(announcement),
             _ => {}
         }
     }
@@ -233,18 +238,13 @@ impl Snapshot {
     fn on_exit(&mut self, pid: Pid, reason: ExitReason) {
         let running = WorkerState::Running(pid);
         let Some(worker) = self.workers.iter_mut().find(|worker| worker.state == running) else {
-            match self.sidecars.iter().position(|sidecar| *sidecar == pid) {
-                Some(index) => drop(self.sidecars.swap_remove(index)),
-                None => self.orphans += 1,
+            if !self.sidecars.exited(pid, reason) {
+                self.orphans += 1;
             }
             return;
         };
         worker.state = WorkerState::Exited(reason);
-        self.count_exit(match reason {
-            ExitReason::Code(0) => ExitKind::Success,
-            ExitReason::Code(_) => ExitKind::Code,
-            ExitReason::Signal(_) => ExitKind::Signal,
-        });
+        self.count_exit(ExitKind::of(reason));
     }
 
     fn count_exit(&mut self, kind: ExitKind) {
@@ -297,6 +297,14 @@ impl WorkerState {
 
 impl ExitKind {
     pub(super) const ALL: [Self; 4] = [Self::Success, Self::Code, Self::Signal, Self::NotStarted];
+
+    pub(super) fn of(reason: ExitReason) -> Self {
+        match reason {
+            ExitReason::Code(0) => Self::Success,
+            ExitReason::Code(_) => Self::Code,
+            ExitReason::Signal(_) => Self::Signal,
+        }
+    }
 
     pub(super) fn name(self) -> &'static str {
         match self {

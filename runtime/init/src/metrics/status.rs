@@ -34,6 +34,7 @@ pub(super) fn status(sources: &Sources) -> Value {
         status["node_rank"] = json!(snapshot.own.as_ref().map(|own| own.node_rank));
         status["host"] = json!(snapshot.own.as_ref().map(|own| &own.host));
         status["job_id"] = json!(snapshot.own.as_ref().map(|own| &own.job_id));
+        status["sidecars"] = snapshot.sidecars.show();
         status["verdict"] = snapshot.verdict.as_ref().map_or(Value::Null, show_verdict);
     }
     if snapshot.is_leader() {
@@ -62,11 +63,7 @@ fn show_worker(worker: &Worker, snapshot: &Snapshot, sources: &Sources) -> Value
     let placed = snapshot.placed.get(worker.local_rank as usize).cloned().unwrap_or_default();
     let exit = match worker.state {
         WorkerState::NotStarted | WorkerState::Running(_) => Value::Null,
-        WorkerState::Exited(ExitReason::Code(code)) => json!({"code": code}),
-        WorkerState::Exited(reason @ ExitReason::Signal(number)) => {
-            let signal = Signal::from_number(number).map_or_else(|| number.to_string(), Signal::name);
-            json!({"code": reason.code(), "signal": signal})
-        }
+        WorkerState::Exited(reason) => show_exit(reason),
         WorkerState::Failed { exit_code } => json!({"code": exit_code}),
     };
     json!({
@@ -79,6 +76,17 @@ fn show_worker(worker: &Worker, snapshot: &Snapshot, sources: &Sources) -> Value
         "cpus": placed.cpus,
         "omp_num_threads": placed.omp_num_threads,
     })
+}
+
+/// How a process ended.
+pub(super) fn show_exit(reason: ExitReason) -> Value {
+    match reason {
+        ExitReason::Code(code) => json!({"code": code}),
+        ExitReason::Signal(number) => {
+            let signal = Signal::from_number(number).map_or_else(|| number.to_string(), Signal::name);
+            json!({"code": reason.code(), "signal": signal})
+        }
+    }
 }
 
 /// Who and what; none of the texts, since they may quote the command or what a worker wrote.
@@ -105,6 +113,7 @@ fn show_verdict(failure: &Failure) -> Value {
         "attempt": failure.attempt,
         "exit_code": failure.exit_code,
         "elapsed_seconds": failure.elapsed_seconds,
+        "out_of_memory": failure.oom.is_some(),
     })
 }
 

@@ -56,6 +56,7 @@ fn met(monitor: &Monitor) {
     let (nodes, targets) = (vec![identity(0), identity(1)], vec![target(0), target(1)]);
     monitor.know(Facts::Met { incarnation: 4, nodes, targets });
     monitor.know(Facts::Workers(vec![2, 3]));
+    monitor.know(Facts::Sidecars(2));
     let placed = Placed { gpus: vec!["1".into()], cpus: "8-15".into(), omp_num_threads: Some(1) };
     monitor.know(Facts::Placed(vec![Placed { cpus: "0".into(), ..Placed::default() }, placed]));
     monitor.note_event(&Event::Begun);
@@ -99,6 +100,9 @@ async fn the_page_has_these_metrics_of_these_types_and_no_others() {
             "phase gauge",
             "phase_seconds gauge",
             "reaped_orphans_total counter",
+            "sidecar_exits_total counter",
+            "sidecar_restarts_total counter",
+            "sidecar_running gauge",
             "start_time_seconds gauge",
             "worker_cpu_seconds_total counter",
             "worker_exits_total counter",
@@ -169,6 +173,54 @@ async fn numbers_follow_what_happens() {
     ] {
         assert_eq!(value(&page, series), expected, "{series}");
     }
+}
+
+#[tokio::test]
+async fn sidecars_are_shown_by_number_and_without_what_they_say() {
+    let (monitor, _questions) = started(0);
+    met(&monitor);
+    let pid = Pid::from_raw(7).unwrap();
+    let announce = |restart_after| {
+        let reason = ExitReason::Signal(9);
+        monitor.note_action(&Action::Announce(Announcement::SidecarExited {
+            sidecar: 1,
+            reason,
+            restart_after,
+        }));
+    };
+    for _ in 0..2 {
+        monitor.note_event(&Event::Spawned { member: Member::Sidecar(1), pid });
+        assert_eq!(value(&render(&monitor), r#"tractorun_sidecar_running{sidecar="1"}"#), "1");
+        monitor.note_event(&exited(pid, ExitReason::Signal(9)));
+        announce(Some(Duration::from_secs(1)));
+    }
+    let page = render(&monitor);
+    for (series, expected) in [
+        (r#"tractorun_sidecar_running{sidecar="1"}"#, "0"),
+        (r#"tractorun_sidecar_restarts_total{sidecar="1"}"#, "1"),
+        (r#"tractorun_sidecar_restarts_total{sidecar="0"}"#, "0"),
+        (r#"tractorun_sidecar_exits_total{kind="signal",sidecar="1"}"#, "2"),
+        (r#"tractorun_sidecar_exits_total{kind="success",sidecar="1"}"#, "0"),
+        ("tractorun_reaped_orphans_total", "0"),
+    ] {
+        assert_eq!(value(&page, series), expected, "{series}");
+    }
+    let status = status::status(&monitor.sources);
+    assert_eq!(status["sidecars"][0]["state"], "not_started");
+    assert_eq!(
+        status["sidecars"][1],
+        json!({"sidecar": 1, "state": "backing_off", "restarts": 1,
+            "last_exit": {"code": 137, "signal": "SIGKILL"}})
+    );
+    monitor.note_event(&Event::SpawnFailed {
+        member: Member::Sidecar(1),
+        reason: SECRET.into(),
+        exit_code: 127,
+    });
+    assert_eq!(status::status(&monitor.sources)["sidecars"][1]["state"], "ended");
+    let page = render(&monitor);
+    assert_eq!(value(&page, r#"tractorun_sidecar_exits_total{kind="not_started",sidecar="1"}"#), "1");
+    assert!(!page.contains(SECRET));
 }
 
 #[tokio::test]
