@@ -53,8 +53,8 @@ fn success_is_success(place: &Place) {
 /// All workers of the mesh meet at files, then the last rank does `end`; the others wait to be stopped.
 fn meet_then_last_rank(end: &str) -> String {
     format!(
-        r#"cd "$SCRATCH"; touch "up.$WORLD_SIZE.$RANK"
-        trap 'echo bye > "stopped.$WORLD_SIZE.$RANK"; exit 0' TERM
+        r#"cd "$SCRATCH"; trap 'echo bye > "stopped.$WORLD_SIZE.$RANK"; exit 0' TERM
+        touch "up.$WORLD_SIZE.$RANK"
         if [ $RANK = $((WORLD_SIZE - 1)) ]; then
             for rank in $(seq 0 $RANK); do until [ -e "up.$WORLD_SIZE.$rank" ]; do sleep 0.02; done; done
             echo "boom of rank $RANK" >&2
