@@ -204,6 +204,17 @@ impl Cluster {
         self.send("PUT", "write_file", &parameters, content).expect_success("write_file", &parameters);
     }
 
+    /// Starts a vanilla operation of one task; gives its id.
+    #[track_caller]
+    pub fn start_operation(&self, task: &Value) -> String {
+        let spec = json!({ "tasks": { "task": task } });
+        let parameters = json!({ "operation_type": "vanilla", "spec": spec });
+        let answer = self.send("POST", "start_operation", &parameters, b"");
+        let body = answer.expect_success("start_operation", &parameters);
+        let answer: Value = serde_json::from_slice(&body).expect("the answer is JSON");
+        answer["operation_id"].as_str().unwrap_or_else(|| panic!("no id in {answer}")).to_owned()
+    }
+
     /// All operations that it knows, newest first.
     #[track_caller]
     pub fn operations(&self) -> Vec<Value> {

@@ -23,6 +23,7 @@ pub struct Nodes<'a> {
     node_count: u32,
     process_per_node: u32,
     control_port: u16,
+    operation_id: String,
     spec: Value,
 }
 
@@ -61,7 +62,15 @@ impl<'a> Nodes<'a> {
             "command": command,
             "line_prefix": "rank",
         });
-        Self { scratch, name: name.to_owned(), node_count, process_per_node, control_port: free_port(), spec }
+        Self {
+            scratch,
+            name: name.to_owned(),
+            node_count,
+            process_per_node,
+            control_port: free_port(),
+            operation_id: "1-2-3e80001-4".to_owned(),
+            spec,
+        }
     }
 
     /// Sets a member of the job spec, for nodes that start after it.
@@ -75,6 +84,12 @@ impl<'a> Nodes<'a> {
     #[must_use]
     pub fn with_proxy(self, proxy: &str) -> Self {
         self.with("cluster", json!({ "proxy": proxy }))
+    }
+
+    /// Makes them nodes of that operation; the cluster knows none otherwise.
+    #[must_use]
+    pub fn of_operation(self, operation_id: &str) -> Self {
+        Self { operation_id: operation_id.to_owned(), ..self }
     }
 
     /// Base folder of the run on the cluster.
@@ -110,7 +125,7 @@ impl<'a> Nodes<'a> {
             .env("SCRATCH", self.scratch.path(&self.name))
             .env("TRACTORUN_JOB_SPEC", "job-spec.json")
             .env("TRACTORUN_ADVERTISE_HOST", host.unwrap_or("127.0.0.1"))
-            .env("YT_OPERATION_ID", "1-2-3e80001-4")
+            .env("YT_OPERATION_ID", &self.operation_id)
             .env("YT_JOB_ID", job_id)
             .env("YT_JOB_COOKIE", rank.to_string());
         // Workers' ports are told and not used here.

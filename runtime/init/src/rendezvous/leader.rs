@@ -180,12 +180,15 @@ impl<B: NoticeBoard> Lead<'_, B, B::Desk> {
                     node_rank
                 }
                 arrival = self.acceptor.next() => self.admit(arrival, &mut gathering),
-                () = look.run() => continue,
-                _ = reports.tick() => {
-                    if gathering.lacks_nodes() {
-                        look.begin_if_due();
-                    }
+                () = look.run() => {
                     info!("{}", gathering.waiting(look.seen()));
+                    continue;
+                }
+                _ = reports.tick() => {
+                    // A look at the jobs ends with a report.
+                    if !gathering.lacks_nodes() || look.begin_if_due() == Due::No {
+                        info!("{}", gathering.waiting(look.seen()));
+                    }
                     continue;
                 }
                 () = sleep_until(settings.deadline) => return Err(RendezvousError::TimedOut {
@@ -315,6 +318,13 @@ struct Look<'a, B> {
     period: Duration,
 }
 
+/// Whether it was time for a look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Due {
+    Yes,
+    No,
+}
+
 type Looking<'a> = Pin<Box<dyn Future<Output = Result<Jobs, BoardError>> + Send + 'a>>;
 
 // === impl Look ===
@@ -326,15 +336,17 @@ impl<'a, B: NoticeBoard> Look<'a, B> {
     }
 
     /// Begins one, if it is time.
-    fn begin_if_due(&mut self) {
-        if self.running.is_none() && self.next_at <= Instant::now() {
-            let looking = timeout(LOOK_TIMEOUT, self.board.jobs(self.operation_id, MAX_JOBS));
-            self.running = Some(Box::pin(async {
-                looking.await.unwrap_or_else(|_| Err(BoardError::Unreachable("no answer in time".to_owned())))
-            }));
-            self.next_at = Instant::now() + self.period;
-            self.period = (self.period * 2).min(LONGEST_LOOK_PERIOD);
+    fn begin_if_due(&mut self) -> Due {
+        if self.running.is_some() || self.next_at > Instant::now() {
+            return Due::No;
         }
+        let looking = timeout(LOOK_TIMEOUT, self.board.jobs(self.operation_id, MAX_JOBS));
+        self.running = Some(Box::pin(async {
+            looking.await.unwrap_or_else(|_| Err(BoardError::Unreachable("no answer in time".to_owned())))
+        }));
+        self.next_at = Instant::now() + self.period;
+        self.period = (self.period * 2).min(LONGEST_LOOK_PERIOD);
+        Due::Yes
     }
 
     /// Resolves when the one that runs has ended; never, if none runs. Cancellation safe.
