@@ -14,6 +14,7 @@ pub mod conformance;
 pub mod kept;
 pub mod launcher;
 pub mod leftovers;
+pub mod log_tables;
 pub mod nodes;
 pub mod place;
 pub mod process;

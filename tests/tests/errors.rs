@@ -147,11 +147,7 @@ fn absolute_destination_in_a_local_run() {
 
 #[test]
 fn what_comes_later_is_refused_and_not_ignored() {
-    let refused: [&[&str]; 3] = [
-        &["--operation-log-mode", "realtime_yt_table"],
-        &["--tensorproxy.enabled", "true"],
-        &["--mesh.gpu-per-process", "1"],
-    ];
+    let refused: [&[&str]; 2] = [&["--tensorproxy.enabled", "true"], &["--mesh.gpu-per-process", "1"]];
     for arguments in refused {
         let scratch = Scratch::new();
         let finished = launch(&scratch).args(arguments.iter().copied()).arg("true").run();

@@ -112,6 +112,19 @@ impl YtError {
         Self::from_value(&value::from_json(&json))
     }
 
+    /// Whether it only means "not now": the same command may go well soon. The codes are the official client's.
+    pub fn is_transient(&self) -> bool {
+        let transient = [
+            codes::TIMEOUT,
+            codes::TRANSPORT_ERROR,
+            codes::UNAVAILABLE,
+            codes::REQUEST_QUEUE_FULL,
+            codes::USER_QUEUE_FULL,
+            codes::PROXY_BANNED,
+        ];
+        transient.iter().any(|code| self.contains(*code))
+    }
+
     /// Whether this error or one of its causes has that code.
     pub fn contains(&self, code: i32) -> bool {
         self.find(code).is_some()

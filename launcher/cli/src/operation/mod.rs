@@ -6,8 +6,7 @@
 use serde_json::{Map, Value};
 use tractorun_contract::env;
 use tractorun_contract::job_spec::{
-    Bind, Cluster, CypressBind, JobSpec, Lib, LinePrefix, Logs, Mesh, PartCount, Restarts, SPEC_VERSION,
-    Timeouts,
+    Bind, Cluster, CypressBind, JobSpec, Lib, LinePrefix, Mesh, PartCount, Restarts, SPEC_VERSION, Timeouts,
 };
 use tractorun_yt::value::{self, ValueExt};
 use tractorun_yt::{YsonNode, YsonValue};
@@ -143,7 +142,7 @@ pub fn job_spec(settings: &Settings, proxy: &str, cypress: &[CypressFile]) -> Jo
             Place::Local | Place::Cluster => LinePrefix::Auto,
         },
         timeouts: Timeouts::default(),
-        logs: Logs::default(),
+        logs: settings.logs,
         restarts: Restarts::default(),
         preemption: None,
         placement: settings.mesh.placement,

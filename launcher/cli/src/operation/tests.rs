@@ -1,13 +1,13 @@
 //! Specs are compared by value, as the cluster reads them.
 
 use serde_json::json;
-use tractorun_contract::job_spec::{EnvVar, RestartPolicy, Sidecar};
+use tractorun_contract::job_spec::{EnvVar, Logs, RestartPolicy, Sidecar};
 use tractorun_contract::placement::{GpuVisibility, Placement};
 use tractorun_yt::value::to_json;
 
 use crate::pack::IgnoreFiles;
 use crate::settings::{
-    BindCypress, BindLocal, Mesh as MeshSettings, OperationLogMode, ProxyStderrMode, Resources, RunMode, Wait,
+    BindCypress, BindLocal, Mesh as MeshSettings, ProxyStderrMode, Resources, RunMode, Wait,
 };
 
 use super::*;
@@ -39,7 +39,7 @@ fn settings() -> Settings {
             attributes: BindAttributes::default(),
         }],
         proxy_stderr_mode: ProxyStderrMode::Disabled,
-        operation_log_mode: OperationLogMode::Default,
+        logs: Logs::default(),
         wait: Wait::ForEnd,
         run_mode: RunMode::Submit,
         place: Place::Cluster,

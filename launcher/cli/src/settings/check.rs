@@ -6,7 +6,7 @@
 use std::num::NonZeroU32;
 use tractorun_contract::env::client;
 
-use tractorun_contract::job_spec::RestartPolicy;
+use tractorun_contract::job_spec::{LogMode, LogOverflow, Logs, RestartPolicy};
 use tractorun_contract::placement::{CpuAffinity, GpuVisibility, OmpNumThreads, Placement};
 
 use super::file::{Layer, later};
@@ -14,8 +14,8 @@ use super::node::{Content, Node};
 use super::problem::{Origin, Problem, Subject};
 use super::read::Reader;
 use super::{
-    DEFAULT_CLUSTER_CONFIG_PATH, Mesh, OperationLogMode, Place, ProxyStderrMode, Resources, RunMode,
-    Settings, Surroundings, Wait, options,
+    DEFAULT_CLUSTER_CONFIG_PATH, Mesh, Place, ProxyStderrMode, Resources, RunMode, Settings, Surroundings,
+    Wait, options,
 };
 use crate::pack::IgnoreFiles;
 
@@ -24,6 +24,9 @@ const MAX_NODES: u32 = 10_000;
 const MAX_WORKERS_PER_NODE: u32 = 1_000;
 const MAX_GPUS_PER_WORKER: u32 = 64;
 const MAX_THREADS: u32 = 10_000;
+
+/// Least memory for lines that init takes.
+const MIN_LOG_MEMORY: u64 = 1024 * 1024;
 
 /// Stands for the directory's random name where nothing is run: equal input gives equal output.
 const UNNAMED_YT_PATH: &str = "//tmp/tractorun/<generated>";
@@ -74,7 +77,7 @@ impl Check<'_> {
                 .unwrap_or(IgnoreFiles::Git),
             bind_cypress: self.each("bind_cypress", Self::bind_cypress),
             proxy_stderr_mode: self.proxy_stderr_mode(),
-            operation_log_mode: OperationLogMode::Default,
+            logs: self.logs(),
             wait,
             run_mode,
             place,
@@ -202,6 +205,31 @@ impl Check<'_> {
             .unwrap_or(ProxyStderrMode::Disabled)
     }
 
+    fn logs(&mut self) -> Logs {
+        let defaults = Logs::default();
+        Logs {
+            mode: self
+                .one("operation_log_mode", |reader, subject, node| {
+                    reader.choice(subject, node, &LogMode::ALL)
+                })
+                .unwrap_or(defaults.mode),
+            batch_bytes: self.one("logs.batch_bytes", Reader::bytes).unwrap_or(defaults.batch_bytes),
+            batch_age_ms: self.one("logs.batch_age", Reader::milliseconds).unwrap_or(defaults.batch_age_ms),
+            memory_bytes: self
+                .one("logs.memory", |reader, subject, node| reader.bytes_from(subject, node, MIN_LOG_MEMORY))
+                .unwrap_or(defaults.memory_bytes),
+            spool_bytes: self
+                .one("logs.spool", |reader, subject, node| reader.bytes_from(subject, node, 0))
+                .unwrap_or(defaults.spool_bytes),
+            overflow: self
+                .one("logs.overflow", |reader, subject, node| reader.choice(subject, node, &LogOverflow::ALL))
+                .unwrap_or(defaults.overflow),
+            drain_timeout_ms: self
+                .one("logs.drain_timeout", Reader::milliseconds)
+                .unwrap_or(defaults.drain_timeout_ms),
+        }
+    }
+
     /// Refuses what is understood but has no effect yet.
     fn refuse_later(&mut self) {
         let refuse = |check: &mut Self, key: &str, value: &str| {
@@ -213,12 +241,6 @@ impl Check<'_> {
         };
         if self.one("tensorproxy.enabled", Reader::boolean) == Some(true) {
             refuse(self, "tensorproxy.enabled", " true");
-        }
-        let choices = [("default", false), ("realtime_yt_table", true)];
-        let is_table =
-            self.one("operation_log_mode", |reader, subject, node| reader.choice(subject, node, &choices));
-        if is_table == Some(true) {
-            refuse(self, "operation_log_mode", " realtime_yt_table");
         }
         // Without a tensorproxy these two say nothing, but a misspelt one is still a mistake.
         self.one("tensorproxy.yt_path", Reader::cypress_path);

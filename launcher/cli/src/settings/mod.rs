@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
-use tractorun_contract::job_spec::{EnvVar, Sidecar};
+use tractorun_contract::job_spec::{EnvVar, Logs, Sidecar};
 use tractorun_contract::placement::Placement;
 
 pub use self::problem::{Origin, Problem};
@@ -61,8 +61,8 @@ pub struct Settings {
     pub bind_cypress: Vec<BindCypress>,
     /// Whose stderr is shown on the terminal.
     pub proxy_stderr_mode: ProxyStderrMode,
-    /// Where the workers' lines go.
-    pub operation_log_mode: OperationLogMode,
+    /// Where the lines of workers and sidecars go besides stderr.
+    pub logs: Logs,
     /// Whether to stay until the operation ends.
     pub wait: Wait,
     /// Whether to act or only to show.
@@ -145,13 +145,6 @@ pub enum ProxyStderrMode {
     Primary,
     /// Every node's, with the node in front.
     All,
-}
-
-/// Where the workers' lines go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OperationLogMode {
-    /// To the job's stderr.
-    Default,
 }
 
 /// Whether the launcher stays until the operation ends.

@@ -62,6 +62,8 @@ pub(crate) enum Group {
     Resources,
     /// What the command finds around it.
     Container,
+    /// Where lines go.
+    Logs,
     /// How the launcher behaves.
     Launcher,
     /// For administrators.
@@ -70,8 +72,8 @@ pub(crate) enum Group {
 
 impl Group {
     /// All of them, in the order they are shown.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Job, Self::Mesh, Self::Resources, Self::Container, Self::Launcher, Self::Expert];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Job, Self::Mesh, Self::Resources, Self::Container, Self::Logs, Self::Launcher, Self::Expert];
 
     /// The heading.
     pub(crate) fn heading(self) -> &'static str {
@@ -80,6 +82,7 @@ impl Group {
             Self::Mesh => "Mesh",
             Self::Resources => "Resources of each node",
             Self::Container => "What the command finds",
+            Self::Logs => "Lines of workers and sidecars",
             Self::Launcher => "Launcher",
             Self::Expert => "Merged over what is submitted (ask your administrator first)",
         }
@@ -94,7 +97,7 @@ use Takes::{Each, Nothing, One, Switch};
 pub(crate) static COMMAND: OptionSpec = option("", "command", Both, Nothing, Group::Job, "");
 
 /// Every option, in the order `--help` shows them within their groups.
-pub(crate) static OPTIONS: [OptionSpec; 35] = [
+pub(crate) static OPTIONS: [OptionSpec; 41] = [
     option(
         "yt-path",
         "yt_path",
@@ -250,6 +253,62 @@ pub(crate) static OPTIONS: [OptionSpec; 35] = [
         Group::Container,
         r#"Process beside the workers of each node: {"command": [..], "restart_policy": ..}, the policy one of always, on_failure, never, fail; repeatable"#,
     ),
+    option(
+        "operation-log-mode",
+        "operation_log_mode",
+        Both,
+        One("MODE", Text),
+        Group::Logs,
+        "Where lines go besides the jobs' stderr: realtime_yt_table (<yt-path>/logs/<incarnation>), or default",
+    ),
+    option(
+        "logs.overflow",
+        "logs.overflow",
+        Both,
+        One("POLICY", Text),
+        Group::Logs,
+        "When memory and spool are full, since the cluster is away: drop the oldest lines and say so (default), or block, that is let the workers wait",
+    ),
+    option(
+        "logs.spool",
+        "logs.spool",
+        Both,
+        One("BYTES", Json),
+        Group::Logs,
+        "Disk of each node for lines that the cluster does not take now (default: 1GiB)",
+    ),
+    option(
+        "logs.memory",
+        "logs.memory",
+        Both,
+        One("BYTES", Json),
+        Group::Logs,
+        "Memory of each node for lines (default: 12MiB)",
+    ),
+    option(
+        "logs.batch-age",
+        "logs.batch_age",
+        Both,
+        One("SECONDS", Json),
+        Group::Logs,
+        "Lines are written when the oldest is that old (default: 1); later where many nodes write",
+    ),
+    option(
+        "logs.batch-bytes",
+        "logs.batch_bytes",
+        Both,
+        One("BYTES", Json),
+        Group::Logs,
+        "Lines of a node are written as soon as there are so many bytes (default: 4MiB)",
+    ),
+    option(
+        "logs.drain-timeout",
+        "logs.drain_timeout",
+        Both,
+        One("SECONDS", Json),
+        Group::Logs,
+        "How long a node waits at its end for its last lines to be written (default: 60)",
+    ),
     option("tensorproxy.enabled", "tensorproxy.enabled", Both, Switch, Group::Container, ""),
     option("tensorproxy.yt_path", "tensorproxy.yt_path", Both, One("PATH", Text), Group::Container, ""),
     option(
@@ -284,7 +343,6 @@ pub(crate) static OPTIONS: [OptionSpec; 35] = [
         Group::Launcher,
         "Show the stderr of node 0 here: primary; of every node: all; or disabled (default)",
     ),
-    option("operation-log-mode", "operation_log_mode", Both, One("MODE", Text), Group::Launcher, ""),
     option("no-wait", "no_wait", Both, Switch, Group::Launcher, "Leave when the operation is started"),
     option(
         "dry-run",
@@ -323,8 +381,8 @@ pub(crate) static OPTIONS: [OptionSpec; 35] = [
 ];
 
 /// Keys whose effect comes in a later version; a name that ends in a dot stands for a whole section.
-pub(crate) static LATER: [&str; 6] =
-    ["mesh.gang", "mesh.spare_nodes", "restarts.", "preemption.", "logs.", "metrics."];
+pub(crate) static LATER: [&str; 5] =
+    ["mesh.gang", "mesh.spare_nodes", "restarts.", "preemption.", "metrics."];
 
 const fn option(
     name: &'static str,

@@ -4,6 +4,7 @@
 //! problems are found in one go.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 
@@ -36,6 +37,9 @@ const UNITS: [(&str, u64); 8] = [
     ("GB", 1_000_000_000),
     ("TB", 1_000_000_000_000),
 ];
+
+/// Longest time that can be asked for.
+const MAX_DURATION: Duration = Duration::from_hours(7 * 24);
 
 /// The largest number of bytes that a spec can hold (a signed 64-bit integer).
 const MAX_BYTES: u64 = i64::MAX as u64;
@@ -134,16 +138,45 @@ impl Reader {
         number
     }
 
-    /// A number of bytes, or a size with its unit.
+    /// A number of seconds above 0, as milliseconds.
+    pub(super) fn milliseconds(&mut self, subject: &Subject, node: &Node) -> Option<u64> {
+        let seconds = match &node.content {
+            Content::Number(number, _) => number.as_f64(),
+            Content::Text(text) => text.parse().ok(),
+            _ => None,
+        };
+        let duration = seconds.and_then(|seconds: f64| Duration::try_from_secs_f64(seconds).ok());
+        let milliseconds = duration
+            .filter(|duration| *duration <= MAX_DURATION)
+            .and_then(|duration| u64::try_from(duration.as_millis()).ok())
+            .filter(|milliseconds| *milliseconds > 0);
+        if milliseconds.is_none() {
+            self.refuse(subject, node, "a number of seconds from 0.001 to 604800 (a week)");
+        }
+        milliseconds
+    }
+
+    /// A number of bytes above 0, or a size with its unit.
     pub(super) fn bytes(&mut self, subject: &Subject, node: &Node) -> Option<u64> {
+        self.bytes_from(subject, node, 1)
+    }
+
+    /// The same, from so many bytes on.
+    pub(super) fn bytes_from(&mut self, subject: &Subject, node: &Node, least: u64) -> Option<u64> {
         let bytes = match &node.content {
             Content::Number(number, _) => number.as_u64(),
             Content::Text(text) => parse_bytes(text),
             _ => None,
         };
-        let bytes = bytes.filter(|bytes| (1..=MAX_BYTES).contains(bytes));
+        let bytes = bytes.filter(|bytes| (least..=MAX_BYTES).contains(bytes));
         if bytes.is_none() {
-            self.refuse(subject, node, "a number of bytes above 0, or a size such as `512MiB` or `16GiB`");
+            let range = match least {
+                0 => String::new(),
+                1 => " above 0".to_owned(),
+                least => format!(" from {least} on"),
+            };
+            let accepted = format!("a number of bytes{range}, or a size such as `512MiB` or `16GiB`");
+            self.refuse(subject, node, &accepted);
         }
         bytes
     }

@@ -1,14 +1,16 @@
 //! The configuration as JSON, for a dry run, as it was given: who prints it masks what is secret in it.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value, json};
-use tractorun_contract::job_spec::{EnvScope, EnvSource, EnvVar};
+use tractorun_contract::job_spec::{EnvScope, EnvSource, EnvVar, Logs};
 use tractorun_contract::placement::Placement;
 
 use super::file::Layer;
 use super::node::{Content, Node};
 use super::{
-    BindAttributes, BindCypress, BindLocal, Mesh, OperationLogMode, Place, ProxyStderrMode, Resources,
-    RunMode, Settings, Wait, options,
+    BindAttributes, BindCypress, BindLocal, Mesh, Place, ProxyStderrMode, Resources, RunMode, Settings, Wait,
+    options,
 };
 
 /// The settings as a YAML file would spell them, all defaults filled in.
@@ -29,7 +31,7 @@ pub fn effective_config(settings: &Settings) -> Value {
         bind_ignore,
         bind_cypress,
         proxy_stderr_mode,
-        operation_log_mode: OperationLogMode::Default,
+        logs,
         wait,
         run_mode,
         place,
@@ -67,7 +69,8 @@ pub fn effective_config(settings: &Settings) -> Value {
             ProxyStderrMode::Primary => "primary",
             ProxyStderrMode::All => "all",
         },
-        "operation_log_mode": "default",
+        "operation_log_mode": logs.mode,
+        "logs": show_logs(logs),
         "no_wait": *wait == Wait::NotAtAll,
         "dry_run": *run_mode == RunMode::DryRun,
         "local": *place == Place::Local,
@@ -107,6 +110,20 @@ fn shown(node: &Node, is_json: bool) -> Value {
         }
         _ => node.to_json(),
     }
+}
+
+fn show_logs(logs: &Logs) -> Value {
+    let Logs { mode: _, batch_bytes, batch_age_ms, memory_bytes, spool_bytes, overflow, drain_timeout_ms } =
+        *logs;
+    let seconds = |milliseconds| Duration::from_millis(milliseconds).as_secs_f64();
+    json!({
+        "batch_bytes": batch_bytes,
+        "batch_age": seconds(batch_age_ms),
+        "memory": memory_bytes,
+        "spool": spool_bytes,
+        "overflow": overflow,
+        "drain_timeout": seconds(drain_timeout_ms),
+    })
 }
 
 fn show_variable(variable: &EnvVar) -> Value {

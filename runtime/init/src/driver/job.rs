@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use tracing::{debug, error, info};
+use tractorun_contract::cypress;
 use tractorun_contract::exit::{ExitReason as ContractExit, InitExit};
 use tractorun_contract::topology::Topology;
 use tractorun_sys::descriptor::{Limit, raise_limit};
@@ -13,10 +14,14 @@ use tractorun_sys::reap::{Reaped, reap_any};
 use tractorun_sys::spawn::{Command, Session, Stdio};
 use tractorun_sys::{Signal, tree};
 
+use super::drain::Draining;
 use super::signals::{Kind, Signals};
 use super::timers::Timers;
 use super::{Clock, Driver, GuardLine, Leadership, Lifeline, Starter, say_error};
-use crate::job::{self, Environment, JobPlan, Prefix, SidecarPlan, StartUpError, Started, WorkerPlan};
+use crate::job::{
+    self, Environment, JobPlan, LogPlan, Prefix, SidecarPlan, StartUpError, Started, WorkerPlan,
+};
+use crate::logs::{self, Logs, Table};
 use crate::metrics::{self, Facts, Monitor, Questions};
 use crate::output::{Pump, Sink, Style};
 use crate::rendezvous::Membership;
@@ -157,13 +162,25 @@ async fn run_started(
         sidecars: plan.sidecars.iter().map(|sidecar| sidecar.restart_policy).collect(),
         grace_period: plan.grace_period,
     };
-    let leadership =
-        hub.map(|hub| Leadership { leader: Leader::new(nodes, plan.grace_period, clock.now()), hub });
+    let draining = match start_logs(&plan, nodes.len(), incarnation) {
+        Ok(draining) => draining,
+        Err(error) => {
+            error!("cannot start the shipper of lines: {error}");
+            return InitExit::Internal.code();
+        }
+    };
+    // Nodes that stop ship their last lines before they say so.
+    let patience = plan.grace_period + draining.limit();
+    let leadership = hub.map(|hub| Leadership { leader: Leader::new(nodes, patience, clock.now()), hub });
+    let mut pump = Pump::new(sink).counting(monitor.output());
+    if let Some(intake) = draining.intake() {
+        pump = pump.feeding(intake, plan.workers.len());
+    }
     let mut driver = Driver {
         clock,
         node: Node::new(setup),
         starter: Box::new(PlanStarter { plan, descriptor_limit }),
-        pump: Pump::new(sink).counting(monitor.output()),
+        pump,
         signals,
         lifeline: lines.lifeline,
         guard: lines.guard,
@@ -174,12 +191,38 @@ async fn run_started(
         conclusion: None,
         monitor,
         questions,
+        draining,
     };
     let conclusion = driver.run().await;
     driver.pump.finish();
+    let conclusion = driver.drain(conclusion).await;
     closer.close(CLOSE_LIMIT).await;
     say_conclusion(&conclusion, clock);
     conclusion.code
+}
+
+/// Starts the shipper, if lines go into tables.
+fn start_logs(plan: &JobPlan, node_count: usize, incarnation: u32) -> io::Result<Draining> {
+    let Some(LogPlan { client, settings, yt_path }) = &plan.logs else { return Ok(Draining::none()) };
+    let workers = plan.workers.iter().map(|worker| Table {
+        path: cypress::worker_log(yt_path, incarnation, worker.rank),
+        name: format!("worker-{}", worker.rank),
+    });
+    let count = plan.sidecars.len();
+    let sidecars = (0..count).map(|index| Table {
+        path: cypress::sidecar_log(yt_path, incarnation, plan.node_rank, count, index),
+        name: format!("sidecar-{index}"),
+    });
+    let logs = Logs::start(logs::Plan {
+        client: client.clone(),
+        settings: *settings,
+        node_count: u32::try_from(node_count).unwrap_or(u32::MAX),
+        node_rank: plan.node_rank,
+        job_id: plan.job_id.clone(),
+        folder: logs::folder_in(&plan.sandbox),
+        tables: workers.chain(sidecars).collect(),
+    })?;
+    Ok(Draining::of(logs))
 }
 
 /// The last line: what a person needs to know, at once.

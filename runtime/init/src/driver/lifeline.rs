@@ -54,8 +54,14 @@ impl Lifeline {
 
 /// Watches the guard.
 #[derive(Debug)]
-pub struct GuardLine {
-    open: Option<pipe::Receiver>,
+pub struct GuardLine(Guard);
+
+#[derive(Debug)]
+enum Guard {
+    /// There is none.
+    None,
+    Alive(pipe::Receiver),
+    Gone,
 }
 
 // === impl GuardLine ===
@@ -63,20 +69,25 @@ pub struct GuardLine {
 impl GuardLine {
     /// No guard: it never ends.
     pub fn none() -> Self {
-        Self { open: None }
+        Self(Guard::None)
     }
 
     /// Watches the reading end of a pipe that only the guard holds. Needs a tokio runtime.
     pub fn watch(line: OwnedFd) -> std::io::Result<Self> {
-        Ok(Self { open: Some(pipe::Receiver::from_owned_fd(line)?) })
+        Ok(Self(Guard::Alive(pipe::Receiver::from_owned_fd(line)?)))
     }
 
     /// Returns when the guard is gone, once. Safe to cancel.
     pub async fn end(&mut self) {
-        let Some(line) = &mut self.open else { return std::future::pending().await };
+        let Guard::Alive(line) = &mut self.0 else { return std::future::pending().await };
         // Nobody writes; an error of a pipe can only be its end.
         while matches!(line.read(&mut [0; 8]).await, Ok(count) if count > 0) {}
-        self.open = None;
+        self.0 = Guard::Gone;
+    }
+
+    /// Whether that has happened.
+    pub fn is_gone(&self) -> bool {
+        matches!(self.0, Guard::Gone)
     }
 }
 

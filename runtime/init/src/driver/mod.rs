@@ -5,6 +5,7 @@
 //! comes from there. Nothing else in this process calls `waitpid`.
 
 mod clock;
+mod drain;
 mod job;
 mod lifeline;
 mod plain;
@@ -20,9 +21,11 @@ use tractorun_sys::reap::{Reaped, reap_any};
 use tractorun_sys::spawn::{Command, spawn};
 use tractorun_sys::{ExitReason, Pid, Signal, signal, tree};
 
+use self::drain::Draining;
 use self::signals::Signals;
 use self::timers::Timers;
-use crate::control::{Hub, HubEvent, Link, LinkEvent};
+use crate::control::{Hub, HubEvent, Link, LinkEvent, NodeMessage};
+use crate::logs::Outcome;
 use crate::metrics::{Monitor, Questions};
 use crate::output::Pump;
 use crate::supervisor::{
@@ -52,6 +55,7 @@ struct Driver {
     conclusion: Option<Conclusion>,
     monitor: Monitor,
     questions: Questions,
+    draining: Draining,
 }
 
 /// What node 0 has besides.
@@ -82,6 +86,7 @@ enum Input {
     Lifeline,
     GuardLost,
     Answered,
+    Drained(Option<Outcome>),
     Pumped,
 }
 
@@ -107,6 +112,7 @@ impl Driver {
                 () = self.guard.end() => Input::GuardLost,
                 // Before the output, which may never end.
                 () = self.questions.answer() => Input::Answered,
+                outcome = self.draining.done() => Input::Drained(outcome),
                 () = self.pump.pump() => Input::Pumped,
             };
             self.take(input);
@@ -142,6 +148,11 @@ impl Driver {
             Input::Hub(None) => self.leadership = None,
             Input::Lifeline => self.feed(Event::LifelineEnded),
             Input::GuardLost => self.feed(Event::GuardLost),
+            Input::Drained(outcome) => {
+                if let Some(message) = self.draining.on_done(outcome) {
+                    self.tell(message);
+                }
+            }
             Input::Answered | Input::Pumped => {}
         }
     }
@@ -214,15 +225,26 @@ impl Driver {
             }
             Action::LookAtTree => self.reap(),
             Action::LookForOthers { spared } => self.others_but = Some(spared),
-            Action::StartTimer { timer, after } => self.timers.start(AnyTimer::Node(timer), after),
-            Action::Tell(message) => {
-                if let Some(link) = &self.link {
-                    // If nobody takes it the link is lost, which comes as an event.
-                    let _ = link.outbox.send(message);
-                }
+            Action::StartTimer { timer, after } => {
+                let after = if timer == Timer::Release { after + self.draining.limit() } else { after };
+                self.timers.start(AnyTimer::Node(timer), after);
             }
+            // The cluster kills all jobs once one has failed, so lines must be in their tables before the leader
+            // hears that it may let everybody go.
+            Action::Tell(NodeMessage::Stopped) if self.draining.hold(NodeMessage::Stopped) => {
+                self.pump.finish();
+                self.draining.begin();
+            }
+            Action::Tell(message) => self.tell(message),
             Action::Announce(announcement) => self.announce(&announcement),
             Action::Exit(conclusion) => self.conclusion = Some(conclusion),
+        }
+    }
+
+    fn tell(&self, message: NodeMessage) {
+        if let Some(link) = &self.link {
+            // If nobody takes it the link is lost, which comes as an event.
+            let _ = link.outbox.send(message);
         }
     }
 

@@ -11,6 +11,7 @@ use tractorun_contract::env;
 use tractorun_contract::exit::InitExit;
 use tractorun_sys::spawn::{Command, Session, Stdio};
 
+use super::drain::Draining;
 use super::job::{adopt_orphans, parent_death_signal};
 use super::signals::{Kind as SignalKind, Signals};
 use super::timers::Timers;
@@ -93,6 +94,7 @@ pub async fn run_plain(
         conclusion: None,
         monitor,
         questions,
+        draining: Draining::none(),
     };
     driver.run().await.code
 }

@@ -11,14 +11,15 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use tractorun_contract::env::{self, client, yt};
 use tractorun_contract::job_spec::{
-    Bind, Cluster, CypressBind, EnvSource, EnvVar, JobSpec, Lib, LinePrefix, Logs, Mesh, ParseError, Sidecar,
-    SpecVersion, Timeouts,
+    Bind, Cluster, CypressBind, EnvSource, EnvVar, JobSpec, Lib, LinePrefix, LogMode, Logs, Mesh, ParseError,
+    Sidecar, SpecVersion, Timeouts,
 };
 use tractorun_contract::placement::Placement;
 use tractorun_contract::secret::Secret;
 use tractorun_yt::ClientConfig;
 
 use super::{Environment, Prefix};
+use crate::logs;
 
 /// The launcher has just talked to the cluster: a proxy that cannot be reached may be a network that is still
 /// being set up for the container.
@@ -29,6 +30,9 @@ const MAX_NODES: u32 = 1_000_000;
 
 /// Workers of a node: each has a port of its own, the control channel has one and metrics have one.
 const MAX_WORKERS_PER_NODE: u32 = u16::MAX as u32 - 2;
+
+/// Least memory for lines: a few reads and a long line must fit.
+const MIN_LOG_MEMORY: u64 = 1024 * 1024;
 
 /// What a node runs and with whom. There is no value in it that a later phase has to doubt.
 #[derive(Debug)]
@@ -68,6 +72,8 @@ pub(super) struct Config {
     pub(super) rendezvous_timeout: Duration,
     pub(super) heartbeat_timeout: Duration,
     pub(super) grace_period: Duration,
+    /// `None`: there are no log tables.
+    pub(super) logs: Option<logs::Settings>,
 }
 
 /// Why there is no configuration.
@@ -121,7 +127,7 @@ fn check(spec: JobSpec, environment: &Environment, sandbox: &Path) -> Result<Con
         cypress_binds,
         line_prefix,
         timeouts: Timeouts { rendezvous_ms, heartbeat_ms, grace_period_ms },
-        logs: Logs { .. },
+        logs,
         restarts: _,
         preemption: _,
         placement,
@@ -141,6 +147,8 @@ fn check(spec: JobSpec, environment: &Environment, sandbox: &Path) -> Result<Con
     if heartbeat_ms == 0 {
         problems.add("timeouts.heartbeat_ms", "expected more than 0");
     }
+
+    let logs = check_logs(logs, &mut problems);
 
     let node_rank = read_node_rank(environment, mesh, &mut problems);
     let operation_id = required(environment, yt::OPERATION_ID, &mut problems);
@@ -203,6 +211,7 @@ fn check(spec: JobSpec, environment: &Environment, sandbox: &Path) -> Result<Con
         rendezvous_timeout: Duration::from_millis(rendezvous_ms),
         heartbeat_timeout: Duration::from_millis(heartbeat_ms),
         grace_period: Duration::from_millis(grace_period_ms),
+        logs,
     })
 }
 
@@ -229,6 +238,28 @@ fn read_working_directory(environment: &Environment, sandbox: &Path, problems: &
         );
     }
     folder.to_owned()
+}
+
+fn check_logs(logs: Logs, problems: &mut Problems) -> Option<logs::Settings> {
+    let Logs { mode, batch_bytes, batch_age_ms, memory_bytes, spool_bytes, overflow, drain_timeout_ms } =
+        logs;
+    for (name, value, least) in [
+        ("logs.batch_bytes", batch_bytes, 1),
+        ("logs.batch_age_ms", batch_age_ms, 1),
+        ("logs.memory_bytes", memory_bytes, MIN_LOG_MEMORY),
+    ] {
+        if value < least {
+            problems.add(name, &format!("expected at least {least}, got {value}"));
+        }
+    }
+    (mode == LogMode::RealtimeYtTable).then(|| logs::Settings {
+        batch_bytes,
+        batch_age: Duration::from_millis(batch_age_ms),
+        memory_bytes,
+        spool_bytes,
+        overflow,
+        drain_timeout: Duration::from_millis(drain_timeout_ms),
+    })
 }
 
 fn check_mesh(mesh: Mesh, problems: &mut Problems) {

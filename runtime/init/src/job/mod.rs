@@ -22,10 +22,11 @@ use tractorun_contract::env;
 use tractorun_contract::exit::InitExit;
 use tractorun_contract::job_spec::{Bind, CypressBind, Lib, PartCount, RestartPolicy};
 use tractorun_sys::CpuSet;
-use tractorun_yt::Client;
+use tractorun_yt::{Client, ClientConfig};
 
 use crate::control::acceptor::Interfaces;
 use crate::control::progress::{Preparations, Step};
+use crate::logs;
 use crate::metrics::{Facts, Monitor, Phase};
 use crate::rendezvous::address::own_host_name;
 use crate::rendezvous::cypress::CypressBoard;
@@ -78,8 +79,21 @@ pub struct JobPlan {
     pub host: String,
     /// YT job id of the node.
     pub job_id: String,
+    /// Where lines go besides init's stderr, if anywhere.
+    pub logs: Option<LogPlan>,
     /// The job's own folder: working directory of init and, but for some local runs, of the workers.
     pub sandbox: PathBuf,
+}
+
+/// Tables for the lines of the node's processes.
+#[derive(Debug)]
+pub struct LogPlan {
+    /// How to reach the cluster.
+    pub client: ClientConfig,
+    /// How lines are shipped.
+    pub settings: logs::Settings,
+    /// Base directory of the run on the cluster.
+    pub yt_path: String,
 }
 
 /// One process to spawn. `Debug` shows the names of its variables only: values may be secret.
@@ -243,8 +257,9 @@ async fn start_up_in(
         .map(|(allotment, worker)| allotment.shown(&worker.environment, &allowed));
     monitor.know(Facts::Placed(given.collect()));
     let sidecars = plan_sidecars(&config, environment, &user, &python_path, &membership);
-    let Config { grace_period, prefix, node_rank, job_id, sandbox, .. } = config;
-    let plan = JobPlan { workers, sidecars, grace_period, prefix, node_rank, host, job_id, sandbox };
+    let Config { grace_period, prefix, node_rank, job_id, sandbox, logs, client, yt_path, .. } = config;
+    let logs = logs.map(|settings| LogPlan { client, settings, yt_path });
+    let plan = JobPlan { workers, sidecars, grace_period, prefix, node_rank, host, job_id, logs, sandbox };
     Ok(Started { plan, membership })
 }
 

@@ -195,7 +195,7 @@ impl OutputCounts {
             OutputStream::Stdout => &self.stdout,
             OutputStream::Stderr => &self.stderr,
         };
-        let lines = bytes.iter().map(|byte| u64::from(*byte == b'\n')).sum();
+        let lines = memchr::memchr_iter(b'\n', bytes).count() as u64;
         counts.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         counts.lines.fetch_add(lines, Ordering::Relaxed);
     }

@@ -1,5 +1,7 @@
 //! Cutting a stream of bytes into lines.
 
+use memchr::memchr_iter;
+
 /// A line longer than this is passed on in pieces, so that a stream without newlines needs no memory.
 pub(super) const LINE_LIMIT: usize = 1024 * 1024;
 
@@ -81,9 +83,11 @@ impl Splitter {
         complete(lines);
         match &self.style {
             Style::Shared { prefix } if !prefix.is_empty() => {
-                for line in lines.split_inclusive(|byte| *byte == b'\n') {
+                let mut begin = 0;
+                for end in memchr_iter(b'\n', lines) {
                     out.extend_from_slice(prefix);
-                    out.extend_from_slice(line);
+                    out.extend_from_slice(&lines[begin..=end]);
+                    begin = end + 1;
                 }
             }
             Style::Shared { .. } | Style::Sole => out.extend_from_slice(lines),

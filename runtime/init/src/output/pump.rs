@@ -5,15 +5,19 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::unix::pipe;
+use tokio::time::{Sleep, sleep};
+use tracing::warn;
 use tractorun_sys::descriptor;
 
 use super::lines::{Splitter, Style};
 use super::sink::Sink;
 use super::tail::Tail;
+use crate::logs::{Feed, Intake};
 use crate::metrics::{OutputCounts, OutputStream};
 use crate::supervisor::Member;
 
@@ -27,14 +31,41 @@ const READ_BYTES: usize = 64 * 1024;
 /// pipe may go on writing, and must not hold up the report.
 const DRAIN_BYTES: usize = 2 * PIPE_BYTES as usize;
 
+/// A stderr that takes nothing for so long is one that nobody reads. What goes into tables does not wait for it then.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// All streams of all workers and sidecars of a node.
 pub struct Pump {
     sink: Sink,
+    shown: Shown,
+    tables: Option<Tables>,
     streams: Vec<Stream>,
     buffer: Box<[u8]>,
     /// What is ready for the sink.
     batch: Vec<u8>,
     counts: Arc<OutputCounts>,
+    attempt: u32,
+}
+
+/// Where lines go besides stderr.
+struct Tables {
+    intake: Intake,
+    /// Workers have the first tables, sidecars those behind them.
+    workers: usize,
+}
+
+/// Whether what is read is shown.
+enum Shown {
+    Yes,
+    /// Stderr is full since this timer was started, and has not moved since.
+    Waiting {
+        timer: Pin<Box<Sleep>>,
+        progress: u64,
+    },
+    /// Nobody reads stderr, and all goes into tables: so many bytes were not shown.
+    No {
+        bytes: u64,
+    },
 }
 
 struct Stream {
@@ -42,6 +73,8 @@ struct Stream {
     member: Member,
     source: pipe::Receiver,
     splitter: Splitter,
+    /// Into its table, where there are any.
+    feed: Option<Feed>,
     kind: OutputStream,
     counts: Arc<OutputCounts>,
     /// For stderr: its last lines.
@@ -62,7 +95,27 @@ impl Pump {
     /// A pump without streams.
     pub fn new(sink: Sink) -> Self {
         let buffer = vec![0; READ_BYTES].into();
-        Self { sink, streams: Vec::new(), buffer, batch: Vec::new(), counts: Arc::default() }
+        Self {
+            sink,
+            shown: Shown::Yes,
+            tables: None,
+            streams: Vec::new(),
+            buffer,
+            batch: Vec::new(),
+            counts: Arc::default(),
+            attempt: 0,
+        }
+    }
+
+    /// The same, whose lines go into tables too: the first so many are those of the workers.
+    #[must_use]
+    pub fn feeding(self, intake: Intake, workers: usize) -> Self {
+        Self { tables: Some(Tables { intake, workers }), ..self }
+    }
+
+    /// Whoever is started from now on belongs to this attempt.
+    pub fn begin_attempt(&mut self, attempt: u32) {
+        self.attempt = attempt;
     }
 
     /// The same, which counts there what it reads.
@@ -85,11 +138,20 @@ impl Pump {
         // Refused where the user has many pipes already: a smaller one does too.
         let _ = descriptor::set_pipe_size(writer.as_fd(), PIPE_BYTES);
         let source = pipe::Receiver::from_owned_fd(reader)?;
+        let kind = if tail.is_some() { OutputStream::Stderr } else { OutputStream::Stdout };
+        let feed = self.tables.as_ref().map(|Tables { intake, workers }| {
+            let table = match member {
+                Member::Worker(index) => index,
+                Member::Sidecar(index) => workers + index,
+            };
+            intake.feed(table, kind, self.attempt)
+        });
         self.streams.push(Stream {
             member,
             source,
             splitter: Splitter::new(style.clone()),
-            kind: if tail.is_some() { OutputStream::Stderr } else { OutputStream::Stdout },
+            feed,
+            kind,
             counts: Arc::clone(&self.counts),
             tail,
             end: End::Open,
@@ -104,7 +166,12 @@ impl Pump {
     }
 
     fn poll_pump(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if self.sink.poll_room(context).is_pending() {
+        if self.poll_shown(context).is_pending() {
+            return Poll::Pending;
+        }
+        if let Some(tables) = &self.tables
+            && tables.intake.poll_room(context).is_pending()
+        {
             return Poll::Pending;
         }
         let mut did_something = false;
@@ -128,6 +195,35 @@ impl Pump {
         if did_something { Poll::Ready(()) } else { Poll::Pending }
     }
 
+    /// Whether to read, as far as stderr is concerned. A slow stderr slows the workers down, as it would without us. One
+    /// that nobody reads must not keep lines from their tables, so after a while it goes without.
+    fn poll_shown(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.sink.poll_room(context).is_ready() {
+            if let Shown::No { bytes } = self.shown {
+                warn!(
+                    "{bytes} bytes of output are missing here: nobody read them, they are in the log tables"
+                );
+            }
+            self.shown = Shown::Yes;
+            return Poll::Ready(());
+        }
+        if self.tables.is_none() {
+            return Poll::Pending;
+        }
+        let now = self.sink.progress();
+        let waits_on = matches!(&self.shown, Shown::Waiting { progress, .. } if *progress == now);
+        if !waits_on && !matches!(self.shown, Shown::No { .. }) {
+            self.shown = Shown::Waiting { timer: Box::pin(sleep(PATIENCE)), progress: now };
+        }
+        if let Shown::Waiting { timer, .. } = &mut self.shown {
+            if timer.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
+            }
+            self.shown = Shown::No { bytes: 0 };
+        }
+        Poll::Ready(())
+    }
+
     /// Passes on all that a dead member has left in its pipes, whoever else holds them; returns the last lines of
     /// its stderr.
     pub fn drain(&mut self, member: Member) -> Vec<String> {
@@ -146,13 +242,18 @@ impl Pump {
     pub fn finish(&mut self) {
         for stream in &mut self.streams {
             stream.drain(&mut self.buffer, &mut self.batch);
-            stream.reach_end(&mut self.batch);
+            if stream.end == End::Open {
+                stream.reach_end(&mut self.batch);
+            }
         }
         self.flush_batch();
     }
 
     fn flush_batch(&mut self) {
-        self.sink.push(&self.batch);
+        match &mut self.shown {
+            Shown::No { bytes } => *bytes += self.batch.len() as u64,
+            Shown::Yes | Shown::Waiting { .. } => self.sink.push(&self.batch),
+        }
         self.batch.clear();
         self.batch.shrink_to(2 * READ_BYTES);
     }
@@ -163,6 +264,9 @@ impl Pump {
 impl Stream {
     fn take(&mut self, bytes: &[u8], batch: &mut Vec<u8>) {
         self.counts.count(self.kind, bytes);
+        if let Some(feed) = &mut self.feed {
+            feed.take(bytes);
+        }
         let tail = &mut self.tail;
         self.splitter.feed(bytes, batch, &mut |complete| {
             if let Some(tail) = tail {
@@ -173,6 +277,9 @@ impl Stream {
 
     fn reach_end(&mut self, batch: &mut Vec<u8>) {
         self.end = End::Reached;
+        if let Some(feed) = &mut self.feed {
+            feed.end();
+        }
         let tail = &mut self.tail;
         self.splitter.end(batch, &mut |complete| {
             if let Some(tail) = tail {
@@ -295,5 +402,66 @@ mod tests {
         }
         writer.join().unwrap();
         reader.join().unwrap();
+    }
+
+    #[tokio::test(flavor = "current_thread", start_paused = true)]
+    async fn what_nobody_reads_on_stderr_goes_into_its_table_all_the_same() {
+        let mut harness = Harness::new();
+        let (intake, taken) = crate::logs::testing::intake(u64::MAX);
+        harness.pump = Pump::new(harness.sink.clone()).feeding(intake, 1);
+        let (mut stdout, stderr) = harness.open(0);
+        drop(stderr);
+        let text = "0123456789\n".repeat(1_000_000);
+        let writer = std::thread::spawn(move || stdout.write_all(text.as_bytes()).unwrap());
+        while harness.pump.streams.iter().any(|stream| stream.end == End::Open) {
+            // Nobody reads: time passes only where the pump waits for it.
+            harness.pump.pump().await;
+        }
+        writer.join().unwrap();
+        assert_eq!(taken(), 1_000_000);
+        assert!(matches!(harness.pump.shown, Shown::No { bytes } if bytes > 1_000_000));
+
+        // Who reads again sees whole lines.
+        let mut shown = harness.shown.try_clone().unwrap();
+        let reader = std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            let mut chunk = vec![0; 1 << 16];
+            while !bytes.ends_with(b"the end\n") {
+                let count = shown.read(&mut chunk).unwrap();
+                bytes.extend_from_slice(&chunk[..count]);
+            }
+            String::from_utf8(bytes).unwrap()
+        });
+        std::future::poll_fn(|context| harness.sink.poll_room(context)).await;
+        let (mut stdout, _stderr) = harness.open(0);
+        stdout.write_all(b"the end\n").unwrap();
+        harness.pump.pump().await;
+        assert!(matches!(harness.pump.shown, Shown::Yes));
+        let lines = reader.join().unwrap();
+        assert!(lines.lines().all(|line| line == "[0] 0123456789" || line == "[0] the end"));
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_full_table_stops_the_reading_until_there_is_room() {
+        let mut harness = Harness::new();
+        let (intake, taken) = crate::logs::testing::intake(1 << 20);
+        harness.pump = Pump::new(harness.sink.clone()).feeding(intake, 1);
+        let (mut stdout, _stderr) = harness.open(0);
+        let shown = harness.shown.try_clone().unwrap();
+        std::thread::spawn(move || {
+            std::io::copy(&mut File::from(OwnedFd::from(shown)), &mut std::io::sink())
+        });
+        let writer = std::thread::spawn(move || stdout.write_all(&vec![b'\n'; 4 << 20]).unwrap());
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        // The intake holds a mebibyte, and a read is at most this much more.
+        let mut lines = 0;
+        while lines < 4 << 20 {
+            while harness.pump.poll_pump(&mut context).is_ready() {}
+            let now = taken();
+            assert!(now - lines <= (1 << 20) + READ_BYTES as u64, "{}", now - lines);
+            lines = now;
+            tokio::task::yield_now().await;
+        }
+        writer.join().unwrap();
     }
 }

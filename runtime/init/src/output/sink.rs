@@ -4,12 +4,17 @@
 //! non-blocking, and a blocking write must block nobody else.
 
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 /// Bytes that may wait before the pump stops reading.
 const CAPACITY: usize = 4 * 1024 * 1024;
+
+/// The largest write to anything else: one that is larger might be under way for long, and nobody could tell a slow
+/// reader from none.
+const WRITE_LIMIT: usize = 256 * 1024;
 
 /// The largest write that a pipe takes whole, by POSIX (Linux: `PIPE_BUF`).
 const PIPE_ATOM: usize = 4096;
@@ -38,6 +43,8 @@ struct Shared {
     filled: Condvar,
     /// Everything is written.
     drained: Condvar,
+    /// Writes so far.
+    writes: AtomicU64,
 }
 
 #[derive(Default)]
@@ -67,6 +74,7 @@ impl Sink {
             queue: Mutex::new(Queue::default()),
             filled: Condvar::new(),
             drained: Condvar::new(),
+            writes: AtomicU64::new(0),
         });
         let sink = Self { shared: Arc::clone(&shared) };
         // It lives as long as the process: nothing is ever to be written after it.
@@ -95,6 +103,11 @@ impl Sink {
         }
         queue.waiter = Some(context.waker().clone());
         Poll::Pending
+    }
+
+    /// A number that grows as long as somebody reads what is written.
+    pub fn progress(&self) -> u64 {
+        self.shared.writes.load(Ordering::Relaxed)
     }
 
     /// Waits until all is written, or until the limit. Blocks the thread.
@@ -152,7 +165,7 @@ impl Shared {
             if let Some(waiter) = waiter {
                 waiter.wake();
             }
-            write_batch(&mut target, &batch, pieces);
+            write_batch(&mut target, &batch, pieces, &self.writes);
             // After a burst the memory goes back.
             batch.shrink_to(CAPACITY);
         }
@@ -160,16 +173,17 @@ impl Shared {
 }
 
 /// Writes a batch. If nobody can read it any more it is dropped: the workers must go on.
-fn write_batch(target: &mut impl Write, batch: &[u8], pieces: Pieces) {
+fn write_batch(target: &mut impl Write, batch: &[u8], pieces: Pieces, writes: &AtomicU64) {
     let mut rest = batch;
     while !rest.is_empty() {
         let (piece, others) = rest.split_at(match pieces {
-            Pieces::Any => rest.len(),
+            Pieces::Any => rest.len().min(WRITE_LIMIT),
             Pieces::PipeAtoms => piece_length(rest),
         });
         if write_all(target, piece).is_err() {
             return;
         }
+        writes.fetch_add(1, Ordering::Relaxed);
         rest = others;
     }
 }

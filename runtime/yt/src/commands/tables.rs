@@ -1,5 +1,8 @@
 //! Static tables: all at once here, row by row from any row on in [`super::rows`].
 
+use std::io;
+
+use bytes::Bytes;
 use ytsaurus_yson::de::StreamDeserializer;
 use ytsaurus_yson::{YsonFormat, YsonNode, YsonValue};
 
@@ -41,6 +44,22 @@ impl Client {
         parameters.set("input_format", binary_yson());
         let content = FileContent::Bytes(fragment.into());
         self.heavy_write("write_table", parameters, &content, format!("tractorun: write_table {path}")).await
+    }
+
+    /// Appends rows in the client's own transaction, in one try: what became of a try that failed, and whether there
+    /// is to be another one, is for whoever holds the transaction to say.
+    ///
+    /// The rows come in pieces of binary YSON (a list fragment); they are asked for as the connection takes them, on
+    /// the thread that polls.
+    pub async fn append_rows(
+        &self,
+        path: &str,
+        pieces: impl Iterator<Item = io::Result<Bytes>> + Send + 'static,
+    ) -> Result<(), Error> {
+        let mut parameters = Parameters::default();
+        parameters.set("path", with_attributes(string(path), [("append", boolean(true))]));
+        parameters.set("input_format", binary_yson());
+        self.heavy_write_once("write_table", parameters, Box::new(pieces)).await
     }
 
     /// All rows of a table.

@@ -62,16 +62,6 @@ pub(crate) enum Mutation {
     Fresh,
 }
 
-/// Codes that mean "not now", as the official client has them.
-const RETRIABLE: [i32; 6] = [
-    codes::TIMEOUT,
-    codes::TRANSPORT_ERROR,
-    codes::UNAVAILABLE,
-    codes::REQUEST_QUEUE_FULL,
-    codes::USER_QUEUE_FULL,
-    codes::PROXY_BANNED,
-];
-
 /// A heavy write moves much data with each try, and each has its own time limits.
 const HEAVY_WRITE_TRIES: u32 = 6;
 
@@ -119,7 +109,7 @@ fn mutation_of_next_try(error: &TryError, repeat: Repeat) -> Option<Mutation> {
 
 /// Whether the error means "not now".
 pub(crate) fn is_retriable(error: &YtError) -> bool {
-    RETRIABLE.iter().any(|code| error.contains(*code))
+    error.is_transient()
 }
 
 /// Doubles from the first to the longest pause.

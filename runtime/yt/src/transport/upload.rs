@@ -76,6 +76,34 @@ impl Client {
         }
     }
 
+    /// Runs a heavy command that writes in the client's own transaction, once.
+    pub(crate) async fn heavy_write_once(
+        &self,
+        command: &'static str,
+        parameters: Parameters,
+        pieces: Box<dyn Iterator<Item = io::Result<Bytes>> + Send>,
+    ) -> Result<(), Error> {
+        let mut call = Call { method: Method::Put, parameters, ..Call::read(command) }.scoped(self.scope());
+        call.parameters.set("output_format", binary_yson());
+        let transport = self.transport();
+        let proxy = transport.heavy_proxy().await;
+        let (moved, receiver) = watch::channel(0);
+        let body = from_pieces(pieces, moved);
+        let patience = transport.config.heavy_progress_timeout;
+        let result = match transport.request(&proxy, &call) {
+            Err(error) => Err(error),
+            Ok(request) => tokio::select! {
+                biased;
+                result = transport.send(request.body(body)) => result,
+                () = stalled(receiver, patience) => Err(silence(patience)),
+            },
+        };
+        let Err(error) = result else { return Ok(()) };
+        transport.blame(&proxy, &error);
+        // With `Never` there is no next try.
+        Attempts::new(command, Repeat::Never).failed(transport, &proxy, error).await.map(drop)
+    }
+
     async fn write_once(
         &self,
         proxy: &str,
@@ -157,6 +185,17 @@ fn from_bytes(bytes: Bytes, moved: watch::Sender<u64>) -> Body {
         moved.send_modify(|sent| *sent += piece.len() as u64);
         Some((Ok::<_, io::Error>(piece), (rest, moved)))
     }))
+}
+
+fn from_pieces(
+    pieces: Box<dyn Iterator<Item = io::Result<Bytes>> + Send>,
+    moved: watch::Sender<u64>,
+) -> Body {
+    Body::wrap_stream(stream::iter(pieces.map(move |piece| {
+        let piece = piece?;
+        moved.send_modify(|sent| *sent += piece.len() as u64);
+        Ok::<_, io::Error>(piece)
+    })))
 }
 
 /// Tells those who want to know how far it is.

@@ -256,8 +256,7 @@ fn a_wrong_sidecar_is_refused_with_what_is_right() {
 fn what_comes_later_is_refused_and_says_so() {
     let version = env!("CARGO_PKG_VERSION");
     let later = |what: &str| format!("`{what}` is not supported by tractorun {version} yet");
-    let cases: [(&[&str], &str); 5] = [
-        (&["--operation-log-mode", "realtime_yt_table"], "--operation-log-mode realtime_yt_table"),
+    let cases: [(&[&str], &str); 4] = [
         (&["--tensorproxy.enabled", "true"], "--tensorproxy.enabled true"),
         (&["--tensorproxy.enabled"], "--tensorproxy.enabled true"),
         (&["--mesh.spare-nodes", "1", "--title", "x"], "--mesh.spare-nodes"),
@@ -269,10 +268,25 @@ fn what_comes_later_is_refused_and_says_so() {
     let in_file = |text: &str, place: &str, what: &str| {
         assert_eq!(file_problems(text), format!("c.yaml:{place}: {}", later(what)));
     };
-    in_file("operation_log_mode: realtime_yt_table", "1:21", "operation_log_mode realtime_yt_table");
     in_file("tensorproxy: {enabled: true}", "1:24", "tensorproxy.enabled true");
     in_file("mesh:\n  spare_nodes: 1", "2:3", "mesh.spare_nodes");
     in_file("restarts: {max: 3}", "1:1", "restarts");
+}
+
+#[test]
+fn log_settings_say_what_they_accept() {
+    let options = ["--logs.overflow", "wait", "--logs.memory", "1KiB", "--logs.drain-timeout", "0", "sh"];
+    assert_eq!(
+        problems(&options),
+        "`--logs.memory`: expected a number of bytes from 1048576 on, or a size such as `512MiB` or `16GiB`, got `1KiB`\n\
+         `--logs.overflow`: expected `block` or `drop`, got `wait`\n\
+         `--logs.drain-timeout`: expected a number of seconds from 0.001 to 604800 (a week), got `0`"
+    );
+    assert_eq!(
+        file_problems("logs: {batch_age: soon, spol: 1}"),
+        "c.yaml:1:19: `logs.batch_age`: expected a number of seconds from 0.001 to 604800 (a week), got `soon`\n\
+         c.yaml:1:25: unknown key `logs.spol`, did you mean `logs.spool`?"
+    );
 }
 
 #[test]

@@ -4,7 +4,9 @@
 use std::path::PathBuf;
 
 use serde_json::json;
-use tractorun_contract::job_spec::{EnvScope, EnvSource, EnvVar, RestartPolicy, Sidecar};
+use tractorun_contract::job_spec::{
+    EnvScope, EnvSource, EnvVar, LogMode, LogOverflow, RestartPolicy, Sidecar,
+};
 use tractorun_contract::placement::{CpuAffinity, GpuVisibility, OmpNumThreads, Placement};
 
 use super::super::options::{GivenIn, OPTIONS};
@@ -42,7 +44,7 @@ fn defaults() -> Settings {
         bind_ignore: IgnoreFiles::Git,
         bind_cypress: Vec::new(),
         proxy_stderr_mode: ProxyStderrMode::Disabled,
-        operation_log_mode: OperationLogMode::Default,
+        logs: Logs::default(),
         wait: Wait::ForEnd,
         run_mode: RunMode::Submit,
         place: Place::Cluster,
@@ -61,7 +63,7 @@ fn sidecar(command: &[&str], restart_policy: RestartPolicy) -> Sidecar {
     Sidecar { command: command.iter().map(ToString::to_string).collect(), restart_policy }
 }
 
-static EXAMPLES: [Example; 32] = [
+static EXAMPLES: [Example; 35] = [
     Example {
         line: &["--yt-path", "//tmp/training"],
         yaml: "yt_path: //tmp/training",
@@ -259,6 +261,29 @@ static EXAMPLES: [Example; 32] = [
         yaml: "proxy_stderr_mode: primary",
         set: |s| s.proxy_stderr_mode = ProxyStderrMode::Primary,
     },
+    Example {
+        line: &["--operation-log-mode", "realtime_yt_table"],
+        yaml: "operation_log_mode: realtime_yt_table",
+        set: |s| s.logs.mode = LogMode::RealtimeYtTable,
+    },
+    Example {
+        line: &["--logs.overflow", "block", "--logs.spool", "0", "--logs.memory", "32MiB"],
+        yaml: "logs:\n  overflow: block\n  spool: 0\n  memory: 32MiB",
+        set: |s| {
+            s.logs.overflow = LogOverflow::Block;
+            s.logs.spool_bytes = 0;
+            s.logs.memory_bytes = 32 << 20;
+        },
+    },
+    Example {
+        line: &["--logs.batch-bytes", "1000000", "--logs.batch-age", "0.25", "--logs.drain-timeout", "90"],
+        yaml: "logs: {batch_bytes: 1000000, batch_age: 0.25, drain_timeout: 90}",
+        set: |s| {
+            s.logs.batch_bytes = 1_000_000;
+            s.logs.batch_age_ms = 250;
+            s.logs.drain_timeout_ms = 90_000;
+        },
+    },
     Example { line: &["--no-wait"], yaml: "no_wait: true", set: |s| s.wait = Wait::NotAtAll },
     Example {
         line: &["--docker-auth-secret.cypress-path", "//path/to/secret"],
@@ -312,8 +337,7 @@ fn what_comes_later_may_be_asked_for_not() {
 #[test]
 fn no_option_is_missing_from_the_examples() {
     /// Options whose effect comes later, or that are about the invocation; other tests are about them.
-    const ELSEWHERE: [&str; 4] =
-        ["tensorproxy.enabled", "tensorproxy.yt_path", "tensorproxy.restart_policy", "operation_log_mode"];
+    const ELSEWHERE: [&str; 3] = ["tensorproxy.enabled", "tensorproxy.yt_path", "tensorproxy.restart_policy"];
     for option in OPTIONS.iter().filter(|option| option.given_in == GivenIn::Both) {
         let name = format!("--{}", option.name);
         assert!(
