@@ -13,6 +13,10 @@ use super::time::Micros;
 /// How far apart in time lines may be that become one.
 const WINDOW: Micros = 1_000_000;
 
+/// For how many rounds of reading a line waits for others. Every node writes its tables in its own time, once a
+/// second, so that what belongs together does not come in one round.
+const HOLD_ROUNDS: u64 = 3;
+
 /// What may be held back, in bytes and in lines.
 const MOST_BYTES: usize = 16 << 20;
 const MOST_GROUPS: usize = 20_000;
@@ -70,11 +74,12 @@ impl Collapser {
         }
     }
 
-    /// A round of reading is over: what is older than one whole round is shown. Tables are written at different
-    /// times, so that what belongs together does not come in one round.
-    pub(crate) fn end_round(&mut self, shown: &mut Vec<Group>) {
+    /// A round of reading is over: what all `tables` have, and what is older than some rounds, is shown.
+    pub(crate) fn end_round(&mut self, tables: usize, shown: &mut Vec<Group>) {
         self.round += 1;
-        while self.groups.front().is_some_and(|group| group.round + 2 <= self.round) {
+        let is_due =
+            |group: &Group, round| group.members.len() >= tables || group.round + HOLD_ROUNDS <= round;
+        while self.groups.front().is_some_and(|group| is_due(group, self.round)) {
             self.release(shown);
         }
     }
@@ -194,15 +199,20 @@ mod tests {
     }
 
     #[test]
-    fn a_line_waits_for_one_whole_round() {
+    fn a_line_waits_some_rounds_for_others_but_not_when_all_have_it() {
         let (mut collapser, mut shown) = (Collapser::default(), Vec::new());
         collapser.push(0, line(0, "a"), &mut shown);
-        collapser.end_round(&mut shown);
-        assert!(shown.is_empty());
+        for _ in 1..HOLD_ROUNDS {
+            collapser.end_round(3, &mut shown);
+            assert!(shown.is_empty());
+        }
         collapser.push(1, line(0, "a"), &mut shown);
-        collapser.end_round(&mut shown);
-        assert_eq!(shown.len(), 1);
-        assert_eq!(shown[0].members, [0, 1]);
+        collapser.end_round(3, &mut shown);
+        assert_eq!(shown.remove(0).members, [0, 1]);
+        collapser.push(0, line(0, "b"), &mut shown);
+        collapser.push(1, line(0, "b"), &mut shown);
+        collapser.end_round(2, &mut shown);
+        assert_eq!(shown.remove(0).members, [0, 1]);
     }
 
     proptest! {
@@ -217,7 +227,7 @@ mod tests {
                 let message = letter.to_string();
                 collapser.push(*member, line(*timestamp, &message), &mut shown);
                 if end {
-                    collapser.end_round(&mut shown);
+                    collapser.end_round(4, &mut shown);
                 }
             }
             collapser.flush(&mut shown);

@@ -83,7 +83,7 @@ impl View {
         self.end_tail()?;
         if let Some(collapser) = &mut self.collapser {
             let mut shown = Vec::new();
-            collapser.end_round(&mut shown);
+            collapser.end_round(self.processes.len(), &mut shown);
             self.groups(shown)?;
         }
         self.write()
