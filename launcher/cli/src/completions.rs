@@ -3,6 +3,8 @@
 use clap::{Arg, ArgAction, Command, ValueHint};
 use clap_complete::Shell;
 
+use crate::cli::LOGS;
+use crate::logs::options::{SPECS, Spec};
 use crate::settings::options::{self, OPTIONS, OptionSpec, Takes};
 
 /// Shells that completions are made for, by the name they are asked for with.
@@ -26,9 +28,34 @@ pub fn script(shell: &str) -> Result<Vec<u8>, String> {
 /// The grammar as `clap` describes it, which is what the completions are generated from.
 fn command() -> Command {
     let options = OPTIONS.iter().filter(|option| !option.help.is_empty() && option.name != "version");
-    Command::new("tractorun").version(env!("CARGO_PKG_VERSION")).args(options.map(argument)).arg(
-        Arg::new("command").num_args(0..).trailing_var_arg(true).value_hint(ValueHint::CommandWithArguments),
-    )
+    let logs = Command::new(LOGS)
+        .about("Show what the workers of a run wrote")
+        .args(SPECS.iter().filter(|spec| spec.name != "help").map(logs_argument))
+        .arg(Arg::new("yt_path").value_hint(ValueHint::Other));
+    Command::new("tractorun")
+        .version(env!("CARGO_PKG_VERSION"))
+        .args(options.map(argument))
+        .arg(
+            Arg::new("command")
+                .num_args(0..)
+                .trailing_var_arg(true)
+                .value_hint(ValueHint::CommandWithArguments),
+        )
+        .disable_help_subcommand(true)
+        .subcommand(logs)
+}
+
+fn logs_argument(spec: &'static Spec) -> Arg {
+    let mut argument = Arg::new(spec.name).long(spec.name).help(spec.help);
+    if let Some(letter) = spec.short {
+        argument = argument.short(letter);
+    }
+    match (spec.name, spec.value) {
+        (_, None) => argument.action(ArgAction::SetTrue),
+        ("stream", Some(name)) => argument.value_name(name).value_parser(["stdout", "stderr"]),
+        ("collapse", Some(name)) => argument.value_name(name).value_parser(["auto", "always", "never"]),
+        (_, Some(name)) => argument.value_name(name).value_hint(ValueHint::Other),
+    }
 }
 
 fn argument(option: &'static OptionSpec) -> Arg {

@@ -29,6 +29,9 @@ fn help_and_version_go_to_stdout() {
     let version = tractorun(folder.path(), &["--version"]);
     assert_eq!(text(&version.stdout), concat!("tractorun ", env!("CARGO_PKG_VERSION"), "\n"));
     assert_eq!(version.status.code(), Some(0));
+    let help = tractorun(folder.path(), &["logs", "--grep", "(", "-h"]);
+    assert_eq!(help.status.code(), Some(0), "who asks for help is not told of mistakes");
+    assert!(text(&help.stdout).starts_with("Usage: tractorun logs [OPTIONS] YT_PATH"));
 }
 
 #[test]
@@ -80,6 +83,10 @@ fn shells_understand_their_completions() {
                _tractorun tractorun --mesh.n tractorun; echo \"${COMPREPLY[@]}\"";
     let reply = Command::new("bash").args(["-c", ask]).current_dir(folder.path()).output().unwrap();
     assert_eq!(text(&reply.stdout), "--mesh.node-count\n", "{}", text(&reply.stderr));
+    let ask = "source ./completions; COMP_WORDS=(tractorun logs --s); COMP_CWORD=2; \
+               _tractorun tractorun --s logs; echo \"${COMPREPLY[@]}\"";
+    let reply = Command::new("bash").args(["-c", ask]).current_dir(folder.path()).output().unwrap();
+    assert_eq!(text(&reply.stdout), "--sidecar --stream --since\n", "{}", text(&reply.stderr));
 
     let refused = tractorun(folder.path(), &["--completions", "tcsh"]);
     assert_eq!(refused.status.code(), Some(2));

@@ -31,7 +31,7 @@ mod collapse;
 mod kept;
 mod merge;
 mod numbers;
-mod options;
+pub(crate) mod options;
 mod render;
 mod row;
 mod show;
