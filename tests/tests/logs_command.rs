@@ -428,7 +428,7 @@ async fn mistakes_are_told_with_what_there_is() {
     assert_eq!(
         error(&["//tmp/nowhere"], 1),
         "tractorun: there is nothing at `//tmp/nowhere`\n\
-         hint: the launcher prints the directory of a run as its `yt_path`\n"
+         hint: the directory of a run is its `yt_path`, which the operation's title ends with\n"
     );
     assert_eq!(
         error(&["//tmp"], 1),

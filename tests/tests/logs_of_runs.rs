@@ -28,7 +28,7 @@ fn a_run_is_followed_to_its_end_whatever_happens_to_connections() {
         .sidecar(r#"echo "side $TRACTORUN_SIDECAR_INDEX"; exec sleep 1000"#, "never")
         .bash(script)
         .start();
-    run.wait_for("tractorun: operation ");
+    run.wait_for("tractorun: its logs: tractorun logs //tmp/run -f\n");
     while !cluster.exists(&format!("{RUN}/incarnations/00000/@topology")) {
         std::thread::sleep(tractorun_tests::process::POLL);
     }

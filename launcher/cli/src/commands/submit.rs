@@ -18,7 +18,7 @@ use std::time::Duration;
 use anyhow::Context;
 use bytes::Bytes;
 use futures_util::future;
-use tractorun_contract::job_spec::JobSpec;
+use tractorun_contract::job_spec::{JobSpec, LogMode};
 use tractorun_yt::{
     Client, ClientConfig, ConfigError, LostReason, Transaction, TransactionOptions, YsonValue,
 };
@@ -104,6 +104,9 @@ pub async fn run(invocation: &Invocation, terminal: &Terminal) -> anyhow::Result
         Err(stop) => return Ok(stop.status()),
     };
     terminal.line(format_args!("operation {operation_id}"));
+    if settings.logs.mode == LogMode::RealtimeYtTable {
+        terminal.line(format_args!("its logs: tractorun logs {} -f", settings.yt_path));
+    }
     match settings.wait {
         Wait::NotAtAll => {
             super::print(&document(invocation.configuration(), &spec, &job_spec, Some(&operation_id)))?;

@@ -89,3 +89,60 @@ impl Merge {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tractorun_yt::ClientConfig;
+
+    use super::super::row::tests::line;
+    use super::*;
+
+    /// All lines of tables that were read already, in the order they come: table and text.
+    fn merged(tables: &[Vec<Micros>]) -> Vec<(Micros, usize, usize)> {
+        let mut merge = Merge::default();
+        for times in tables {
+            let mut source = Source::new(String::new(), 0);
+            for (number, time) in times.iter().enumerate() {
+                source.hold(line(*time, &number.to_string()));
+            }
+            merge.add(source);
+        }
+        // Nothing is left to be read, so that it is never asked.
+        let client = Client::new(ClientConfig::new("http://localhost:1", None).unwrap()).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let mut lines = Vec::new();
+            while let Some((index, line)) = merge.next(&client, &Filter::default()).await.unwrap() {
+                let super::super::row::Content::Text { message, .. } = &line.content else { panic!("a gap") };
+                let number = String::from_utf8_lossy(message).parse().unwrap();
+                lines.push((line.timestamp, index, number));
+            }
+            lines
+        })
+    }
+
+    #[test]
+    fn lines_of_the_same_time_come_by_table_and_those_of_a_table_in_its_order() {
+        let found = merged(&[vec![5, 5, 9], vec![], vec![1, 5, 3]]);
+        assert_eq!(found, [(1, 2, 0), (5, 0, 0), (5, 0, 1), (5, 2, 1), (3, 2, 2), (9, 0, 2)]);
+    }
+
+    proptest! {
+        #[test]
+        fn every_line_comes_once_and_in_the_order_of_time(
+            mut tables in prop::collection::vec(prop::collection::vec(0..50_i64, 0..20), 0..6),
+        ) {
+            for times in &mut tables {
+                times.sort_unstable();
+            }
+            let mut expected: Vec<(Micros, usize, usize)> = tables
+                .iter()
+                .enumerate()
+                .flat_map(|(table, times)| times.iter().enumerate().map(move |(number, time)| (*time, table, number)))
+                .collect();
+            expected.sort_unstable();
+            prop_assert_eq!(merged(&tables), expected);
+        }
+    }
+}

@@ -48,7 +48,7 @@ const FOLLOW_RETRY_BUDGET: Duration = Duration::from_secs(5);
 pub enum LogsError {
     /// The path leads nowhere.
     #[error(
-        "there is nothing at `{path}`\nhint: the launcher prints the directory of a run as its `yt_path`"
+        "there is nothing at `{path}`\nhint: the directory of a run is its `yt_path`, which the operation's title ends with"
     )]
     NoSuchPath {
         /// The path.

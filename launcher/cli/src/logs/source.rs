@@ -111,9 +111,13 @@ impl Source {
 
     fn take(&mut self, lines: VecDeque<Line>, filter: &Filter) {
         for line in lines.into_iter().filter(|line| filter.accepts(line)) {
-            self.weight += line.weight();
-            self.lines.push_back(line);
+            self.hold(line);
         }
+    }
+
+    pub(super) fn hold(&mut self, line: Line) {
+        self.weight += line.weight();
+        self.lines.push_back(line);
     }
 
     fn rows_for(&self, budget: usize) -> u64 {

@@ -343,8 +343,8 @@ impl Scan {
         }
         match &paths[..] {
             [] => self.problem(
-                "no directory of a run\nhint: `tractorun logs //path/of/the/run`; the launcher printed it, \
-                 and it is in the operation's title"
+                "no directory of a run\nhint: `tractorun logs //path/of/the/run`: its `yt_path`, which the \
+                 operation's title ends with"
                     .to_owned(),
             ),
             [path] if !path.starts_with("//") || path.len() == 2 => {

@@ -86,7 +86,7 @@ fn all_mistakes_are_told_at_once() {
             "unknown option `--folow`, did you mean `--follow`?",
             "`--json` takes no value",
             "`--collapse`: expected `always` or `never` or `auto`, got `maybe`",
-            "no directory of a run\nhint: `tractorun logs //path/of/the/run`; the launcher printed it, and it is in the operation's title",
+            "no directory of a run\nhint: `tractorun logs //path/of/the/run`: its `yt_path`, which the operation's title ends with",
         ]
     );
 }
