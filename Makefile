@@ -31,7 +31,6 @@ test: ## everything: format, lints, unit tests, end-to-end tests on the release 
 	@$(MAKE) build
 	@$(MAKE) check
 	@$(MAKE) unit
-	@$(MAKE) python
 	@$(MAKE) e2e
 
 .PHONY: build
@@ -65,12 +64,6 @@ else
 	@$(CARGO) test --no-fail-fast --workspace --exclude tractorun-tests --locked
 endif
 
-.PHONY: python
-python: ## the Python package: types and unit tests
-	@echo "checking the Python package"
-	@scripts/venv
-	@cd runtime/python && ../../.venv-package/bin/mypy && ../../.venv-package/bin/python -B -m pytest --quiet
-
 .PHONY: e2e
 e2e: ## the end-to-end tests on the release binaries (ARGS: more arguments, such as a test's name)
 	@echo "running the end-to-end tests"
@@ -91,6 +84,7 @@ bench: ## print sizes, memory, seconds to the workers' exec, the minicluster's s
 	@scripts/need rust build
 	@$(MAKE) build >&2
 	@python3 scripts/bench.py "$(BIN_DIR)"
+	@python3 scripts/bench_logs.py "$(BIN_DIR)"
 	@$(CARGO) run --package tractorun-tests --locked --bin minicluster_bench -- "$(BIN_DIR)"
 	@TRACTORUN_BIN_DIR="$(BIN_DIR)" $(CARGO) run --package tractorun-tests --locked --bin mesh_bench
 
@@ -101,8 +95,7 @@ soak: ## the tests again and again (ROUNDS=20), property tests with many more ca
 	@$(MAKE) build
 	@PROPTEST_CASES=20000 $(MAKE) unit
 	@TRACTORUN_CRASH_SECONDS=600 $(MAKE) e2e ARGS="--test persistence"
-	@TRACTORUN_BIN_DIR="$(BIN_DIR)" $(CARGO) test --package tractorun-tests --locked --test races -- --ignored
-	@TRACTORUN_UPSTREAM=all $(MAKE) e2e ARGS="--test python_package"
+	@TRACTORUN_BIN_DIR="$(BIN_DIR)" $(CARGO) test --package tractorun-tests --locked --test races --test logs -- --ignored
 	@for round in $$(seq 1 $(or $(ROUNDS),20)); do echo "round $$round"; $(MAKE) e2e; done
 
 .PHONY: images

@@ -1,12 +1,13 @@
 //! Log tables hold what workers wrote, byte by byte, whatever happens to the cluster, the workers and init.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tractorun_tests::launcher::signal;
 use tractorun_tests::log_tables::{LogTable, block_on, client};
-use tractorun_tests::{Cluster, Launcher, Scratch, leftovers};
+use tractorun_tests::{Cluster, Launcher, Scratch, binaries, leftovers, run};
 
 const YT_PATH: &str = "//tmp/logs";
 
@@ -316,7 +317,46 @@ fn a_killed_init_loses_what_was_not_committed_and_the_table_says_so() {
 
 #[test]
 fn lines_of_nothing_and_of_megabytes_and_floods_of_returns() {
-    let megabytes = if cfg!(debug_assertions) { 20 } else { 100 };
+    lines_of_all_lengths(10);
+}
+
+#[test]
+#[ignore = "takes long: make soak"]
+fn a_line_of_a_hundred_megabytes() {
+    lines_of_all_lengths(100);
+}
+
+#[test]
+#[ignore = "takes long: make soak"]
+fn a_cluster_that_is_away_for_a_minute() {
+    let (scratch, cluster) = flood_while_away(&["--logs.drain-timeout", "120"], 60_000);
+    assert_numbers(&worker_table(&cluster, 0), 100_000);
+    assert!(took(&scratch) < 30.0, "the worker waited");
+}
+
+#[test]
+fn the_official_client_reads_them() {
+    let scratch = Scratch::new();
+    let cluster = Cluster::start(&scratch);
+    local(&scratch, &cluster).bash(r"printf 'one\ntwo\r\n'; printf '\xff' >&2").run().assert_code(0);
+    // As a script of the Python tractorun's users does, and with the columns that are ours.
+    let script = r#"
+import sys, yt.wrapper
+client = yt.wrapper.YtClient(proxy=sys.argv[1])
+rows = list(client.read_table(sys.argv[2], format=yt.wrapper.YsonFormat(encoding=None)))
+assert all(row[b"datetime"] > 1_700_000_000 for row in rows)
+assert sorted((row[b"message"], row[b"fd"]) for row in rows) == [
+    (b"one", b"stdout"), (b"two", b"stdout"), (b"\xff", b"stderr")], rows
+assert [row[b"seq"] for row in rows] == [0, 1, 2] and {row[b"attempt"] for row in rows} == {0}
+assert sorted(str(row.get(b"line_end")) for row in rows) == ["None", "b''", "b'\\r\\n'"], rows
+"#;
+    let finished = run(Command::new(binaries::python())
+        .args(["-c", script, &cluster.proxy(), &format!("{YT_PATH}/logs/0/workers/0")])
+        .env("YT_CONFIG_PATCHES", "{proxy={enable_proxy_discovery=%false}}"));
+    finished.assert_code(0);
+}
+
+fn lines_of_all_lengths(megabytes: usize) {
     let scratch = Scratch::new();
     let cluster = Cluster::start(&scratch);
     let script = format!(

@@ -1,5 +1,0 @@
-"""JAX."""
-
-from tractorun.backend.tractorax.backend import Tractorax
-
-__all__ = ["Tractorax"]

@@ -1,1 +1,0 @@
-"""Not for users: what is in here may change in any release."""
