@@ -363,6 +363,29 @@ async fn a_cluster_that_is_away_is_told_once_and_waited_for() {
     assert_eq!(finished.stderr.matches("still trying").count(), 1, "{}", finished.stderr);
 }
 
+/// A gang that is started again is another incarnation of the same operation.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn following_goes_on_with_the_next_incarnation_of_the_operation() {
+    let bench = Bench::new();
+    let first = leader(&bench).await;
+    bench.incarnation(0, first.id().as_str(), 1);
+    bench.worker(0, &[row(0, "before"), Row { line_end: Some(""), ..row(1, "cut off") }]).await;
+    let following = bench.logs().args([RUN, "-f"]).start();
+    let only = bench.logs().args([RUN, "-f", "--incarnation", "0"]).start();
+    following.wait_for("[0] before\n");
+    only.wait_for("[0] before\n");
+    let second = leader(&bench).await;
+    bench.incarnation(1, second.id().as_str(), 1);
+    bench.table(&cypress::worker_log(RUN, 1, 0), &[row(2, "after")], &TableRecord::default()).await;
+    following.wait_for("[0] after\n");
+    first.abort().await.expect("it can be aborted");
+    assert_eq!(only.wait().stdout, "[0] before\n[0] cut off\n");
+    second.abort().await.expect("it can be aborted");
+    let finished = following.wait();
+    finished.assert_code(0);
+    assert_eq!(finished.stdout, "[0] before\n[0] cut off\n---- incarnation 1 ----\n[0] after\n");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_waits_for_a_run_sees_it_begin_and_who_reads_no_more_is_no_failure() {
     let bench = Bench::new();
