@@ -31,6 +31,7 @@ test: ## everything: format, lints, unit tests, end-to-end tests on the release 
 	@$(MAKE) build
 	@$(MAKE) check
 	@$(MAKE) unit
+	@$(MAKE) python
 	@$(MAKE) e2e
 
 .PHONY: build
@@ -64,6 +65,12 @@ else
 	@$(CARGO) test --no-fail-fast --workspace --exclude tractorun-tests --locked
 endif
 
+.PHONY: python
+python: ## the Python package: types and unit tests
+	@echo "checking the Python package"
+	@scripts/venv
+	@cd runtime/python && ../../.venv-package/bin/mypy && ../../.venv-package/bin/python -B -m pytest --quiet
+
 .PHONY: e2e
 e2e: ## the end-to-end tests on the release binaries (ARGS: more arguments, such as a test's name)
 	@echo "running the end-to-end tests"
@@ -96,6 +103,7 @@ soak: ## the tests again and again (ROUNDS=20), property tests with many more ca
 	@PROPTEST_CASES=20000 $(MAKE) unit
 	@TRACTORUN_CRASH_SECONDS=600 $(MAKE) e2e ARGS="--test persistence"
 	@TRACTORUN_BIN_DIR="$(BIN_DIR)" $(CARGO) test --package tractorun-tests --locked --test races --test logs -- --ignored
+	@TRACTORUN_UPSTREAM=all $(MAKE) e2e ARGS="--test python_package"
 	@for round in $$(seq 1 $(or $(ROUNDS),20)); do echo "round $$round"; $(MAKE) e2e; done
 
 .PHONY: images

@@ -8,6 +8,9 @@ pub const BIN_DIR: &str = "TRACTORUN_BIN_DIR";
 /// Interpreter with the official YT client; `.venv/bin/python` by default.
 pub const PYTHON: &str = "TRACTORUN_TEST_PYTHON";
 
+/// Variable that names another interpreter for scripts of a job.
+pub const PACKAGE_PYTHON: &str = "TRACTORUN_TEST_PACKAGE_PYTHON";
+
 /// `/usr/bin/python3`, the interpreter that Debian's `PyTorch` is for.
 pub const SYSTEM_PYTHON: &str = "/usr/bin/python3";
 
@@ -57,6 +60,21 @@ pub fn repository() -> &'static Path {
 pub fn python() -> PathBuf {
     let path = env::var_os(PYTHON).map_or_else(|| repository().join(".venv/bin/python"), PathBuf::from);
     assert!(path.exists(), "{} is not there: run `scripts/venv`, or name one in {PYTHON}", path.display());
+    path
+}
+
+/// Interpreter that has what scripts of a job import: the YT client, JAX and, from the system, `PyTorch`.
+///
+/// # Panics
+/// When there is none.
+pub fn package_python() -> PathBuf {
+    let path = env::var_os(PACKAGE_PYTHON)
+        .map_or_else(|| repository().join(".venv-package/bin/python"), PathBuf::from);
+    assert!(
+        path.exists(),
+        "{} is not there: run `scripts/venv`, or name one in {PACKAGE_PYTHON}",
+        path.display()
+    );
     path
 }
 

@@ -131,6 +131,10 @@ pub const HARDWARE_ROOT: &str = "TRACTORUN_HARDWARE_ROOT";
 /// `ADDRESS:PORT` that an init outside a job serves its metrics on, as `--metrics` says it.
 pub const METRICS: &str = "TRACTORUN_METRICS";
 
+/// Path of a file that the launcher writes once the operation has started, for a program that called it: the document
+/// that `no_wait` prints.
+pub const RUN_INFO_FILE: &str = "TRACTORUN_RUN_INFO_FILE";
+
 /// Level of init's own log lines: `error`, `warn`, `info` (default), `debug`, `trace`.
 pub const LOG_LEVEL: &str = "TRACTORUN_LOG_LEVEL";
 

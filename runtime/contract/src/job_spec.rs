@@ -76,6 +76,9 @@ pub struct JobSpec {
     /// Which GPUs and CPUs workers get.
     #[serde(default, skip_serializing_if = "Placement::is_default")]
     pub placement: Placement,
+    /// How links to the cluster's web interface look.
+    #[serde(default, skip_serializing_if = "Links::is_empty")]
+    pub links: Links,
 }
 
 /// How to reach the cluster from inside the job.
@@ -219,6 +222,16 @@ pub struct Timeouts {
     pub heartbeat_ms: u64,
     /// From SIGTERM to SIGKILL when workers are stopped.
     pub grace_period_ms: u64,
+}
+
+/// How links to the cluster's web interface look, as the cluster's tractorun configuration says it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Links {
+    /// URL of a Cypress node, `{path}` standing for its path.
+    pub cypress_link_template: Option<String>,
+    /// URL of a job's stderr, `{operation_id}` and `{job_id}` standing for these.
+    pub job_stderr_link_template: Option<String>,
 }
 
 impl Default for Timeouts {
@@ -396,6 +409,15 @@ impl RestartPolicy {
     ];
 }
 
+// === impl Links ===
+
+impl Links {
+    /// Whether the cluster says nothing about links.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 // === impl Logs ===
 
 impl Default for Logs {
@@ -516,6 +538,7 @@ mod tests {
         assert_eq!(spec.timeouts, Timeouts::default());
         assert_eq!(spec.line_prefix, LinePrefix::Auto);
         assert_eq!(spec.sidecars, []);
+        assert!(spec.links.is_empty());
         assert_eq!(spec.placement, Placement::default());
     }
 

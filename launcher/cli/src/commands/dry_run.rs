@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use tractorun_contract::job_spec::Links;
 use tractorun_yt::{ClientConfig, value};
 
 use crate::dry_run::document;
-use crate::operation::{self, ClusterLinks, CypressFile, SandboxFile, Vault};
+use crate::operation::{self, CypressFile, SandboxFile, Vault};
 use crate::report::ExitStatus;
 use crate::settings::{BindAttributes, Invocation, Settings};
 
@@ -24,10 +25,10 @@ pub fn run(invocation: &Invocation) -> anyhow::Result<ExitStatus> {
     let config = client_config().ok();
     let cypress = unexpanded(settings);
     let proxy = config.as_ref().map_or(UNKNOWN_PROXY, |config| &config.proxy);
-    let job_spec = operation::job_spec(settings, proxy, &cypress);
+    let job_spec = operation::job_spec(settings, proxy, &cypress, Links::default());
     let files = files(settings, &cypress);
     let vault = vault(settings, config.as_ref());
-    let spec = operation::operation_spec(settings, &files, &ClusterLinks::default(), vault)?;
+    let spec = operation::operation_spec(settings, &files, &Links::default(), vault)?;
     super::print(&document(invocation.configuration(), &spec, &job_spec, None))?;
     Ok(ExitStatus::Success)
 }

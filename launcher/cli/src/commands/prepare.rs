@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use anyhow::Context;
 use tractorun_contract::cypress;
+use tractorun_contract::job_spec::Links;
 use tractorun_yt::value::{self, ValueExt};
 use tractorun_yt::{BatchRequest, Client, CreateOptions, Error, NodeType, YsonValue, YtError, codes};
 
-use crate::operation::ClusterLinks;
 use crate::operation::docker_auth::{self, Form};
 use crate::settings::DEFAULT_CLUSTER_CONFIG_PATH;
 
@@ -69,11 +69,14 @@ pub async fn docker_auth(
 }
 
 /// Reads the cluster's tractorun configuration. Without it a run only lacks links in the web interface.
-pub async fn cluster_links(client: &Client, path: &str, terminal: &Terminal) -> anyhow::Result<ClusterLinks> {
+pub async fn cluster_links(client: &Client, path: &str, terminal: &Terminal) -> anyhow::Result<Links> {
     match client.get(path).await {
         Ok(config) => {
-            let template = config.get("cypress_link_template").and_then(YsonValue::as_str);
-            Ok(ClusterLinks { cypress_template: template.map(str::to_owned) })
+            let template = |key| config.get(key).and_then(YsonValue::as_str).map(str::to_owned);
+            Ok(Links {
+                cypress_link_template: template("cypress_link_template"),
+                job_stderr_link_template: template("job_stderr_link_template"),
+            })
         }
         Err(Error::Yt(error)) if error.contains(codes::RESOLVE_ERROR) => {
             // Most clusters have none, and nobody asked for it: then there is nothing to warn of.
@@ -81,13 +84,13 @@ pub async fn cluster_links(client: &Client, path: &str, terminal: &Terminal) -> 
                 terminal
                     .warning(format_args!("cluster_config_path: `{path}` does not exist, going on without"));
             }
-            Ok(ClusterLinks::default())
+            Ok(Links::default())
         }
         Err(Error::Yt(error)) => {
             terminal.warning(format_args!(
                 "cluster_config_path: cannot read `{path}`, going on without: {error}"
             ));
-            Ok(ClusterLinks::default())
+            Ok(Links::default())
         }
         Err(error) => Err(error.into()),
     }

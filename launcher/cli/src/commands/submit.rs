@@ -18,6 +18,7 @@ use std::time::Duration;
 use anyhow::Context;
 use bytes::Bytes;
 use futures_util::future;
+use tractorun_contract::env as names;
 use tractorun_contract::job_spec::{JobSpec, LogMode};
 use tractorun_yt::{
     Client, ClientConfig, ConfigError, LostReason, Transaction, TransactionOptions, YsonValue,
@@ -107,9 +108,16 @@ pub async fn run(invocation: &Invocation, terminal: &Terminal) -> anyhow::Result
     if settings.logs.mode == LogMode::RealtimeYtTable {
         terminal.line(format_args!("its logs: tractorun logs {} -f", settings.yt_path));
     }
+    let document = document(invocation.configuration(), &spec, &job_spec, Some(&operation_id));
+    if let Some(path) = env::var_os(names::RUN_INFO_FILE).filter(|path| !path.is_empty()) {
+        // The run goes on: it is worth more than what its caller wanted to know of it.
+        if let Err(error) = std::fs::write(&path, format!("{document:#}\n")) {
+            terminal.warning(format_args!("cannot write `{}`: {error}", path.display()));
+        }
+    }
     match settings.wait {
         Wait::NotAtAll => {
-            super::print(&document(invocation.configuration(), &spec, &job_spec, Some(&operation_id)))?;
+            super::print(&document)?;
             Ok(ExitStatus::Success)
         }
         Wait::ForEnd => run.follow(operation_id).await,
@@ -144,7 +152,7 @@ async fn prepare_all(
     };
     let archives = pack_all(settings, folder.path(), cancel, terminal).await?;
     let init_digest = init_digest.await?.with_context(|| format!("cannot read `{}`", init.display()))?;
-    let mut job_spec = operation::job_spec(settings, client.proxy_url(), &expanded.files);
+    let mut job_spec = operation::job_spec(settings, client.proxy_url(), &expanded.files, links.clone());
     note_parts(&mut job_spec, &archives);
     let job_spec_json = Bytes::from(job_spec.to_json());
 

@@ -147,7 +147,8 @@ async fn prepare_sandboxes(
         terminal.warning(warning);
     }
     let archives = pack_all(settings, &folder.files(), cancel, terminal).await?;
-    let mut job_spec = operation::job_spec(settings, client.proxy_url(), &expanded.files);
+    let links = prepare::cluster_links(client, &settings.cluster_config_path, terminal).await?;
+    let mut job_spec = operation::job_spec(settings, client.proxy_url(), &expanded.files, links);
     note_parts(&mut job_spec, &archives);
     folder.add_file(operation::JOB_SPEC_FILE, &job_spec.to_json())?;
     for (index, file) in expanded.files.iter().enumerate() {

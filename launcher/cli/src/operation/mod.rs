@@ -6,7 +6,8 @@
 use serde_json::{Map, Value};
 use tractorun_contract::env;
 use tractorun_contract::job_spec::{
-    Bind, Cluster, CypressBind, JobSpec, Lib, LinePrefix, Mesh, PartCount, Restarts, SPEC_VERSION, Timeouts,
+    Bind, Cluster, CypressBind, JobSpec, Lib, LinePrefix, Links, Mesh, PartCount, Restarts, SPEC_VERSION,
+    Timeouts,
 };
 use tractorun_yt::value::{self, ValueExt};
 use tractorun_yt::{YsonNode, YsonValue};
@@ -73,13 +74,6 @@ pub struct CypressFile {
     pub attributes: BindAttributes,
 }
 
-/// What the cluster's tractorun configuration knows about links to its web interface.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ClusterLinks {
-    /// URL of a Cypress node, `{path}` standing for its path.
-    pub cypress_template: Option<String>,
-}
-
 /// Spec of the operation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OperationSpec {
@@ -98,7 +92,7 @@ pub enum SpecError {
 }
 
 /// The job spec, every archive in one part. `cypress` is what the Cypress binds were expanded to.
-pub fn job_spec(settings: &Settings, proxy: &str, cypress: &[CypressFile]) -> JobSpec {
+pub fn job_spec(settings: &Settings, proxy: &str, cypress: &[CypressFile], links: Links) -> JobSpec {
     let mesh = mesh(settings);
     JobSpec {
         version: SPEC_VERSION,
@@ -146,6 +140,7 @@ pub fn job_spec(settings: &Settings, proxy: &str, cypress: &[CypressFile]) -> Jo
         restarts: Restarts::default(),
         preemption: None,
         placement: settings.mesh.placement,
+        links,
     }
 }
 
@@ -183,7 +178,7 @@ pub fn task_environment(settings: &Settings) -> Vec<(&'static str, String)> {
 pub fn operation_spec(
     settings: &Settings,
     files: &[SandboxFile],
-    links: &ClusterLinks,
+    links: &Links,
     vault: Vault,
 ) -> Result<OperationSpec, SpecError> {
     let mut vault = vault;
@@ -279,8 +274,8 @@ fn file_path(file: &SandboxFile) -> YsonValue {
 }
 
 /// Texts for the cluster's web interface, laid out as the Python tractorun does.
-fn annotations(settings: &Settings, links: &ClusterLinks) -> YsonValue {
-    let link = |path: &str| match &links.cypress_template {
+fn annotations(settings: &Settings, links: &Links) -> YsonValue {
+    let link = |path: &str| match &links.cypress_link_template {
         Some(template) => value::with_attributes(
             value::string(template.replace("{path}", path)),
             [("_type_tag", value::string("url"))],

@@ -62,7 +62,7 @@ fn built(settings: &Settings) -> OperationSpec {
     let files = [file("tractorun-init", Some(true)), file("job-spec.json", None)];
     let mut vault = Vault::default();
     vault.insert_yt_token("t0ken");
-    operation_spec(settings, &files, &ClusterLinks::default(), vault).unwrap()
+    operation_spec(settings, &files, &Links::default(), vault).unwrap()
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn the_job_spec_holds_what_init_needs() {
         destination: "data/x".into(),
         attributes: BindAttributes::default(),
     }];
-    let spec = job_spec(&settings(), "http://h:1", &cypress);
+    let spec = job_spec(&settings(), "http://h:1", &cypress, Links::default());
     assert_eq!(spec.cluster.proxy, "http://h:1");
     assert_eq!(spec.placement.gpu_visibility, GpuVisibility::Own);
     assert_eq!(spec.mesh, Mesh { node_count: 3, process_per_node: 2, gpu_per_process: 4 });
@@ -94,9 +94,9 @@ fn the_job_spec_holds_what_init_needs() {
 fn nodes_that_share_a_terminal_prefix_their_lines() {
     let mut settings = settings();
     settings.place = Place::Local;
-    assert_eq!(job_spec(&settings, "", &[]).line_prefix, LinePrefix::Rank);
+    assert_eq!(job_spec(&settings, "", &[], Links::default()).line_prefix, LinePrefix::Rank);
     settings.mesh.node_count = 1;
-    assert_eq!(job_spec(&settings, "", &[]).line_prefix, LinePrefix::Auto);
+    assert_eq!(job_spec(&settings, "", &[], Links::default()).line_prefix, LinePrefix::Auto);
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn secrets_are_in_the_request_and_nowhere_else() {
     assert_eq!(request.at(&["secure_vault", "mine"]).unwrap().as_str(), Some("t0psecret"));
     assert_eq!(request.at(&["secure_vault", "tractorun_yt_token"]).unwrap().as_str(), Some("t0ken"));
 
-    let job_spec = job_spec(&settings, "http://h:1", &[]);
+    let job_spec = job_spec(&settings, "http://h:1", &[], Links::default());
     let document = crate::dry_run::document(json!({}), &spec, &job_spec, None);
     for shown in [format!("{spec:?}"), document.to_string()] {
         assert!(!shown.contains("t0psecret") && !shown.contains("t0ken"), "{shown}");
@@ -201,13 +201,13 @@ fn secrets_are_in_the_request_and_nowhere_else() {
 fn a_vault_of_the_wrong_shape_is_refused_without_showing_it() {
     let mut settings = settings();
     settings.yt_operation_spec = json!({"secure_vault": "t0psecret"}).as_object().cloned().unwrap();
-    let error = operation_spec(&settings, &[], &ClusterLinks::default(), Vault::default()).unwrap_err();
+    let error = operation_spec(&settings, &[], &Links::default(), Vault::default()).unwrap_err();
     assert_eq!(error.to_string(), "yt_operation_spec: `secure_vault` is not a map");
 }
 
 #[test]
 fn links_are_made_where_the_cluster_tells_how() {
-    let links = ClusterLinks { cypress_template: Some("https://ui/x?path={path}".into()) };
+    let links = Links { cypress_link_template: Some("https://ui/x?path={path}".into()), ..Links::default() };
     let spec = operation_spec(&settings(), &[], &links, Vault::default()).unwrap().open;
     let link = spec.at(&["annotations", "description", "tractorun", "training_dir"]).unwrap();
     assert_eq!(link.as_str(), Some("https://ui/x?path=//tmp/run"));

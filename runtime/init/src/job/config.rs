@@ -11,8 +11,8 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use tractorun_contract::env::{self, client, yt};
 use tractorun_contract::job_spec::{
-    Bind, Cluster, CypressBind, EnvSource, EnvVar, JobSpec, Lib, LinePrefix, LogMode, Logs, Mesh, ParseError,
-    Sidecar, SpecVersion, Timeouts,
+    Bind, Cluster, CypressBind, EnvSource, EnvVar, JobSpec, Lib, LinePrefix, Links, LogMode, Logs, Mesh,
+    ParseError, Sidecar, SpecVersion, Timeouts,
 };
 use tractorun_contract::placement::Placement;
 use tractorun_contract::secret::Secret;
@@ -72,6 +72,8 @@ pub(super) struct Config {
     pub(super) rendezvous_timeout: Duration,
     pub(super) heartbeat_timeout: Duration,
     pub(super) grace_period: Duration,
+    /// How links to the cluster's web interface look, for the workers.
+    pub(super) links: Links,
     /// `None`: there are no log tables.
     pub(super) logs: Option<logs::Settings>,
 }
@@ -127,6 +129,7 @@ fn check(spec: JobSpec, environment: &Environment, sandbox: &Path) -> Result<Con
         cypress_binds,
         line_prefix,
         timeouts: Timeouts { rendezvous_ms, heartbeat_ms, grace_period_ms },
+        links,
         logs,
         restarts: _,
         preemption: _,
@@ -211,6 +214,7 @@ fn check(spec: JobSpec, environment: &Environment, sandbox: &Path) -> Result<Con
         rendezvous_timeout: Duration::from_millis(rendezvous_ms),
         heartbeat_timeout: Duration::from_millis(heartbeat_ms),
         grace_period: Duration::from_millis(grace_period_ms),
+        links,
         logs,
     })
 }

@@ -11,6 +11,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use serde::Serialize;
+use tractorun_contract::job_spec::Links;
 use tractorun_contract::topology::Topology;
 
 use super::config::Config;
@@ -30,6 +31,7 @@ pub(super) struct WorkerConfig {
     training_dir: TrainingDir,
     operation_id: String,
     job_id: String,
+    cluster_config: Links,
 }
 
 #[derive(Debug, Serialize)]
@@ -84,6 +86,7 @@ impl WorkerConfig {
             },
             operation_id: config.operation_id.clone(),
             job_id: config.job_id.clone(),
+            cluster_config: config.links.clone(),
         }
     }
 
@@ -102,7 +105,7 @@ mod tests {
     use tractorun_contract::topology::WorkerAddress;
 
     use super::*;
-    use crate::job::config::tests::config;
+    use crate::job::config::tests::config_of;
 
     #[test]
     fn it_is_a_private_file_with_the_python_names_and_no_token() {
@@ -114,7 +117,10 @@ mod tests {
         let path = folder.path().join("w.json");
         std::fs::write(&path, vec![b'x'; 10_000]).unwrap();
         std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
-        WorkerConfig::new(&config(), 3, &topology, 2).write(&path).unwrap();
+        let config = config_of(&[], |spec| {
+            spec.links.cypress_link_template = Some("https://ui/navigation?path={path}".into());
+        });
+        WorkerConfig::new(&config, 3, &topology, 2).write(&path).unwrap();
 
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let text = std::fs::read_to_string(&path).unwrap();
@@ -144,6 +150,10 @@ mod tests {
                 },
                 "operation_id": "1-2-3-4",
                 "job_id": "5-6-7-8",
+                "cluster_config": {
+                    "cypress_link_template": "https://ui/navigation?path={path}",
+                    "job_stderr_link_template": null,
+                },
             })
         );
     }

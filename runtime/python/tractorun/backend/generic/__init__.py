@@ -1,0 +1,5 @@
+"""For any framework, and for none."""
+
+from tractorun.backend.generic.backend import GenericBackend
+
+__all__ = ["GenericBackend"]

@@ -1,0 +1,5 @@
+"""JAX."""
+
+from tractorun.backend.tractorax.backend import Tractorax
+
+__all__ = ["Tractorax"]

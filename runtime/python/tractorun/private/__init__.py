@@ -1,0 +1,1 @@
+"""Not for users: what is in here may change in any release."""
