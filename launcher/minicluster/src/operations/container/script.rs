@@ -130,4 +130,25 @@ mod tests {
             assert!(script(&job).is_err(), "{name}");
         }
     }
+
+    /// What bash does with a signal that comes before the job: it is kept, and reaches the job when that is there.
+    #[test]
+    fn an_early_signal_waits_for_the_job() {
+        use tractorun_sys::Signal;
+        let signal = Signal::from_number(2).unwrap();
+        for receivers in [Receivers::Program, Receivers::Everybody] {
+            let job = Job {
+                command: "trap 'exit 42' INT; while :; do sleep 0.01; done",
+                environment: &[],
+                interruption: Some(Interruption { signal, receivers }),
+                in_memory: &[],
+            };
+            let text = String::from_utf8(script(&job).unwrap()).unwrap();
+            let (trap, rest) = text.split_once('\n').unwrap();
+            assert!(trap.starts_with("trap ") && trap.ends_with(" 2"), "{trap}");
+            assert!(trap.contains("tractorun_early=1"), "{trap}");
+            let (_, rest) = rest.split_once("tractorun_child=$!").unwrap();
+            assert!(rest.contains("if [ \"$tractorun_early\" ]; then kill -s 2 -- "), "{rest}");
+        }
+    }
 }

@@ -56,6 +56,30 @@ async fn errors_name_the_field() {
             "/tasks/t/tmpfs_volumes: a list of maps with `path` and `size` is expected",
         ),
         (
+            "{tasks={t={command=x;job_count=1;tmpfs_volumes=[{path=a;size=536870912};{path=b;size=1}]}}}",
+            "/tasks/t/tmpfs_volumes: 536870913 bytes of tmpfs volumes do not fit into the memory limit of 536870912",
+        ),
+        (
+            "{tasks={t={command=x;job_count=1;port_count=51}}}",
+            "/tasks/t/port_count: expected 0 to 50, got 51",
+        ),
+        (
+            "{tasks={t={command=x;job_count=1;exec_time_limit=x}}}",
+            "/tasks/t/exec_time_limit: an integer is expected, got string",
+        ),
+        (
+            "{tasks={t={command=x;job_count=1;network_project=mine}}}",
+            "/tasks/t/network_project: not supported by this server",
+        ),
+        (
+            "{tasks={t={command=x;job_count=1;collective_options={size=2}}}}",
+            "/tasks/t/collective_options: not supported by this server",
+        ),
+        (
+            "{tasks={t={command=x;job_count=1;restart_completed_jobs=%true}}}",
+            "/tasks/t/restart_completed_jobs: not supported by this server",
+        ),
+        (
             "{tasks={t={command=x;job_count=1}};stderr_table_path=\"//t\"}",
             "/stderr_table_path: not supported by this server",
         ),
