@@ -13,6 +13,12 @@ pub mod incarnation {
     pub const PRIMARY_ENDPOINT: &str = "primary_endpoint";
     /// List over all ranks of `{address; job_id}`, written once when all nodes have met.
     pub const TOPOLOGY: &str = "topology";
+    /// Ours: list over all nodes of the `host:port` where each serves its metrics, an entity for one that does not;
+    /// written with the topology.
+    pub const METRICS_ENDPOINTS: &str = "metrics_endpoints";
+    /// Ours: set from outside, to whatever value, it asks the leader to stop the run in order. The leader looks for it
+    /// every few seconds once all nodes have met.
+    pub const STOP_REQUESTED: &str = "stop_requested";
     /// Ours: where the leader listens, `{addresses=[..]; port; join_key}`.
     pub const CONTROL_ENDPOINT: &str = "control_endpoint";
 }

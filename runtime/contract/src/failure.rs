@@ -18,6 +18,10 @@ pub const FAILURE_ATTRIBUTE: &str = "failure";
 /// is not among them.
 pub const ATTEMPTS_ATTRIBUTE: &str = "attempts";
 
+/// What stands in [`Cause::Stopped`] for a signal, where nobody sent one: the leader was asked by the attribute
+/// [`STOP_REQUESTED`](crate::cypress::incarnation::STOP_REQUESTED). The exit code is that of SIGTERM.
+pub const STOP_REQUEST: &str = "`tractorun stop`";
+
 /// Records in [`ATTEMPTS_ATTRIBUTE`] at most: each holds some lines of output, and an attribute is no log.
 pub const MAX_ATTEMPT_RECORDS: usize = 32;
 
@@ -121,7 +125,7 @@ pub enum Cause {
     },
     /// Init was told to stop from outside.
     Stopped {
-        /// Name of the signal, such as `SIGTERM`.
+        /// Name of the signal, such as `SIGTERM`, or [`STOP_REQUEST`].
         signal: String,
     },
     /// The cluster takes the node away, and said so.

@@ -146,7 +146,8 @@ async fn run_started(
     (monitor, questions): (Monitor, Questions),
 ) -> u8 {
     let Started { plan, membership } = started;
-    let Membership { incarnation, topology, metrics_targets: targets, link, hub, closer } = membership;
+    let Membership { incarnation, topology, metrics_targets: targets, link, hub, stop_requested, closer } =
+        membership;
     let nodes = identities(&topology, plan.workers.len());
     debug!("incarnation {incarnation} with {} nodes, this is node {}", nodes.len(), plan.node_rank);
 
@@ -187,6 +188,7 @@ async fn run_started(
         timers: Timers::new(),
         link: Some(link),
         leadership,
+        stop_requested,
         others_but: None,
         conclusion: None,
         monitor,

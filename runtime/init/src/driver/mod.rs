@@ -28,6 +28,7 @@ use crate::control::{Hub, HubEvent, Link, LinkEvent, NodeMessage};
 use crate::logs::Outcome;
 use crate::metrics::{Monitor, Questions};
 use crate::output::Pump;
+use crate::rendezvous::StopRequest;
 use crate::supervisor::{
     Action, Announcement, Conclusion, Event, Leader, LeaderAction, LeaderEvent, Member, Node, Sidecar,
     Target, Timer,
@@ -50,6 +51,7 @@ struct Driver {
     timers: Timers<AnyTimer>,
     link: Option<Link>,
     leadership: Option<Leadership>,
+    stop_requested: Option<StopRequest>,
     /// Asked for by [`Action::LookForOthers`]: done once per round of reaping, since it reads all of `/proc`.
     others_but: Option<Vec<Pid>>,
     conclusion: Option<Conclusion>,
@@ -83,6 +85,7 @@ enum Input {
     Timer(AnyTimer),
     Link(Option<LinkEvent>),
     Hub(Option<HubEvent>),
+    StopRequested,
     Lifeline,
     GuardLost,
     Answered,
@@ -108,6 +111,7 @@ impl Driver {
                 timer = self.timers.next() => Input::Timer(timer),
                 event = next_of(self.link.as_mut().map(|link| &mut link.inbox)) => Input::Link(event),
                 event = next_of(self.leadership.as_mut().map(|own| &mut own.hub.events)) => Input::Hub(event),
+                () = requested(&mut self.stop_requested) => Input::StopRequested,
                 () = self.lifeline.end() => Input::Lifeline,
                 () = self.guard.end() => Input::GuardLost,
                 // Before the output, which may never end.
@@ -146,6 +150,11 @@ impl Driver {
             Input::Hub(Some(HubEvent::FailurePublished)) => self.feed_leader(LeaderEvent::FailurePublished),
             // The node's own link tells the same.
             Input::Hub(None) => self.leadership = None,
+            Input::StopRequested => {
+                self.stop_requested = None;
+                info!("asked to stop the run");
+                self.feed(Event::StopRequested);
+            }
             Input::Lifeline => self.feed(Event::LifelineEnded),
             Input::GuardLost => self.feed(Event::GuardLost),
             Input::Drained(outcome) => {
@@ -356,6 +365,14 @@ fn what_then(restart_after: Option<Duration>) -> String {
 async fn next_of<T>(channel: Option<&mut tokio::sync::mpsc::UnboundedReceiver<T>>) -> Option<T> {
     match channel {
         Some(channel) => channel.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Never, where nobody can ask.
+async fn requested(request: &mut Option<StopRequest>) {
+    match request {
+        Some(StopRequest(request)) => request.await,
         None => std::future::pending().await,
     }
 }

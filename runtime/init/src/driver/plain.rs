@@ -90,6 +90,7 @@ pub async fn run_plain(
         timers: Timers::new(),
         link: None,
         leadership: None,
+        stop_requested: None,
         others_but: None,
         conclusion: None,
         monitor,

@@ -72,6 +72,7 @@ async fn every_worker_gets_its_own_plan() {
         metrics_targets: Vec::new(),
         link,
         hub: None,
+        stop_requested: None,
         closer: rendezvous::Closer::default(),
     };
     let allotments = vec![Allotment::default(); config.mesh.process_per_node as usize];
@@ -123,6 +124,7 @@ async fn sidecars_get_what_is_not_for_the_workers_alone() {
         metrics_targets: Vec::new(),
         link,
         hub: None,
+        stop_requested: None,
         closer: rendezvous::Closer::default(),
     };
     let plans = plan_sidecars(&config, &Environment::default(), &user, &[], &membership);

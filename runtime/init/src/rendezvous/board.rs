@@ -37,15 +37,19 @@ pub(crate) trait Desk: Send + Sync + 'static {
     /// Makes that number the newest incarnation and puts its notice up.
     fn open(&self, incarnation: u32, notice: &Notice) -> impl Future<Output = Result<(), BoardError>> + Send;
 
-    /// Writes who is where, once.
+    /// Writes who is where, once; `metrics` is where each node serves its metrics, by rank.
     fn publish_topology(
         &self,
         incarnation: u32,
         topology: &Topology,
+        metrics: &[Option<String>],
     ) -> impl Future<Output = Result<(), BoardError>> + Send;
 
     /// Writes what failed.
     fn publish(self: Arc<Self>, incarnation: u32, record: Record) -> BoxFuture<Result<(), BoardError>>;
+
+    /// Resolves when somebody outside has asked for the end of the incarnation.
+    fn stop_requested(self: Arc<Self>, incarnation: u32) -> BoxFuture<()>;
 
     /// Resolves when the leadership is lost, with the reason.
     fn lost(&self) -> BoxFuture<String>;

@@ -31,6 +31,9 @@ use crate::control::wire::JoinKey;
 /// successor waiting for as long.
 const FENCE_TIMEOUT: Duration = Duration::from_mins(1);
 
+/// How often the leader looks whether somebody has asked for the end of the run.
+const STOP_LOOK_PERIOD: Duration = Duration::from_secs(5);
+
 /// How often a waiting leader looks whether the one that it waits for is dead.
 const DEAD_LEADER_PERIOD: Duration = Duration::from_secs(2);
 
@@ -235,7 +238,12 @@ impl Desk for CypressDesk {
         Ok(())
     }
 
-    async fn publish_topology(&self, incarnation: u32, topology: &Topology) -> Result<(), BoardError> {
+    async fn publish_topology(
+        &self,
+        incarnation: u32,
+        topology: &Topology,
+        metrics: &[Option<String>],
+    ) -> Result<(), BoardError> {
         let node = cypress::incarnation(&self.yt_path, incarnation);
         let set = |name: &str, value: YsonValue| {
             BatchRequest::new("set").parameter("path", value::string(format!("{node}/@{name}"))).input(value)
@@ -244,6 +252,7 @@ impl Desk for CypressDesk {
         let requests = vec![
             set(attribute::PRIMARY_ENDPOINT, value::string(primary)),
             set(attribute::TOPOLOGY, yson(&topology.workers)?),
+            set(attribute::METRICS_ENDPOINTS, yson(metrics)?),
         ];
         for result in self.fenced.execute_batch(requests).await? {
             result.map_err(Error::from)?;
@@ -274,6 +283,21 @@ impl Desk for CypressDesk {
             };
             let (written, ()) = tokio::join!(self.fenced.set(&path, &value), describe);
             Ok(written?)
+        })
+    }
+
+    fn stop_requested(self: Arc<Self>, incarnation: u32) -> BoxFuture<()> {
+        Box::pin(async move {
+            let path = format!("{}/@", cypress::incarnation(&self.yt_path, incarnation));
+            loop {
+                sleep(STOP_LOOK_PERIOD).await;
+                match self.fenced.get_with(&path, &[attribute::STOP_REQUESTED]).await {
+                    Ok(attributes) if attributes.get(attribute::STOP_REQUESTED).is_some() => return,
+                    Ok(_) => {}
+                    // The next look tells; if the leadership is gone, that is told elsewhere.
+                    Err(error) => debug!("cannot tell whether a stop is requested: {error}"),
+                }
+            }
         })
     }
 

@@ -52,7 +52,15 @@ pub(super) async fn follow<B: NoticeBoard>(
         Ok(Ok((incarnation, link, topology))) => {
             let closer = Closer { close: follower.close, tasks: follower.tasks };
             let metrics_targets = Vec::new();
-            Ok(Membership { incarnation, topology, metrics_targets, link, hub: None, closer })
+            Ok(Membership {
+                incarnation,
+                topology,
+                metrics_targets,
+                link,
+                hub: None,
+                stop_requested: None,
+                closer,
+            })
         }
         Ok(Err(error)) => Err(error),
         Err(_) => Err(RendezvousError::TimedOut {

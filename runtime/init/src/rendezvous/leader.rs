@@ -15,7 +15,7 @@ use tractorun_contract::topology::Topology;
 use super::address::{OwnAddresses, resolve};
 use super::board::{BoardError, ControlEndpoint, Desk, Jobs, Notice, NoticeBoard};
 use super::gathering::{Gathering, Joined, LeaderName, Member};
-use super::{Closer, Membership, MetricsTarget, RendezvousError, Settings};
+use super::{Closer, Membership, MetricsTarget, RendezvousError, Settings, StopRequest};
 use crate::control::acceptor::{Acceptor, Arrival, Interfaces, refuse};
 use crate::control::hub::{self, BoxFuture, Leadership, PUBLISH_TIMEOUT, PeerEvent, Peers, Record};
 use crate::control::progress::Progress;
@@ -143,8 +143,13 @@ impl<B: NoticeBoard> Lead<'_, B, B::Desk> {
         let (gathering, name) = tokio::join!(self.gather(), leader_name(settings));
         let gathering = gathering?;
         let topology = gathering.topology(&name);
-        self.unless_lost(desk.publish_topology(self.incarnation, &topology)).await??;
-        Ok((topology, gathering.metrics_targets()))
+        let metrics_targets = gathering.metrics_targets();
+        let mut metrics = vec![None; settings.mesh.node_count as usize];
+        for target in &metrics_targets {
+            metrics[target.node_rank as usize] = Some(target.address.clone());
+        }
+        self.unless_lost(desk.publish_topology(self.incarnation, &topology, &metrics)).await??;
+        Ok((topology, metrics_targets))
     }
 
     async fn gather(&mut self) -> Result<Gathering, RendezvousError> {
@@ -239,6 +244,7 @@ impl<B: NoticeBoard> Lead<'_, B, B::Desk> {
             let written = Arc::clone(&publisher).publish(incarnation, record);
             Box::pin(async move { written.await.map_err(|error| error.to_string()) })
         };
+        let stop_requested = Arc::clone(&desk).stop_requested(incarnation);
         // Made now, run when the hub closes.
         let end: BoxFuture<()> = Box::pin(async move { desk.end().await });
         let leadership = Leadership { lost, publish: Arc::new(publish), end };
@@ -246,7 +252,8 @@ impl<B: NoticeBoard> Lead<'_, B, B::Desk> {
         let mut tasks = JoinSet::new();
         let (hub, link) = hub::start(peers, acceptor, leadership, closing, &mut tasks);
         let closer = Closer { close, tasks };
-        Membership { incarnation, topology, metrics_targets, link, hub: Some(hub), closer }
+        let stop_requested = Some(StopRequest(stop_requested));
+        Membership { incarnation, topology, metrics_targets, link, hub: Some(hub), stop_requested, closer }
     }
 
     /// Tells those who wait, leaves a record, and gives the leadership back; each as far as it goes.

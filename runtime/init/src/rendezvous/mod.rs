@@ -24,6 +24,7 @@ mod missing;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -35,6 +36,7 @@ use tractorun_contract::failure::Failure;
 use tractorun_contract::job_spec::Mesh;
 use tractorun_contract::topology::Topology;
 
+use crate::control::hub::BoxFuture;
 use crate::control::progress::Progress;
 use crate::control::{Hub, Link, Pulses};
 use board::{BoardError, NoticeBoard};
@@ -52,8 +54,19 @@ pub struct Membership {
     pub link: Link,
     /// The leader's end of all control channels; on node 0 only.
     pub hub: Option<Hub>,
+    /// Resolves when somebody outside asks for the end of the run; on node 0 only.
+    pub stop_requested: Option<StopRequest>,
     /// What must be ended in order before the process exits. Dropping it cuts the connections.
     pub closer: Closer,
+}
+
+/// The wait for somebody outside who asks for the end of the run.
+pub struct StopRequest(pub(crate) BoxFuture<()>);
+
+impl fmt::Debug for StopRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StopRequest")
+    }
 }
 
 /// Where a node serves its metrics.

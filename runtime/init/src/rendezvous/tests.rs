@@ -109,9 +109,18 @@ impl Desk for MemoryDesk {
         Ok(())
     }
 
-    async fn publish_topology(&self, incarnation: u32, topology: &Topology) -> Result<(), BoardError> {
+    async fn publish_topology(
+        &self,
+        incarnation: u32,
+        topology: &Topology,
+        _metrics: &[Option<String>],
+    ) -> Result<(), BoardError> {
         self.0.with(|state| state.topologies.push((incarnation, topology.clone())));
         Ok(())
+    }
+
+    fn stop_requested(self: Arc<Self>, _incarnation: u32) -> BoxFuture<()> {
+        Box::pin(std::future::pending())
     }
 
     fn publish(self: Arc<Self>, incarnation: u32, record: Record) -> BoxFuture<Result<(), BoardError>> {

@@ -107,6 +107,8 @@ pub enum Event {
     SignalReceived(Signal),
     /// The launcher that started init is gone.
     LifelineEnded,
+    /// Somebody outside asked the leader for the end of the run; comes to the leader's own node only.
+    StopRequested,
     /// The guard above init was killed: whoever did that meant all of us.
     GuardLost,
     /// A timer that was started ran out.

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use tractorun_contract::exit::{ExitReason, InitExit};
-use tractorun_contract::failure::{Cause, Failure, Fates};
+use tractorun_contract::failure::{Cause, Failure, Fates, STOP_REQUEST};
 use tractorun_contract::job_spec::RestartPolicy;
 use tractorun_sys::{Pid, Signal};
 
@@ -156,7 +156,12 @@ impl Node {
             Event::TreeEmpty => self.on_tree_empty(actions),
             Event::OthersGone => self.on_others_gone(actions),
             Event::SignalReceived(signal) => self.on_signal(now, signal, actions),
-            Event::LifelineEnded => self.stop(now, Signal::TERM, Urgency::Orderly, actions),
+            Event::LifelineEnded => {
+                self.stop(now, Signal::TERM, Signal::TERM.name(), Urgency::Orderly, actions);
+            }
+            Event::StopRequested => {
+                self.stop(now, Signal::TERM, STOP_REQUEST.to_owned(), Urgency::Orderly, actions);
+            }
             Event::GuardLost => self.on_guard_lost(now, actions),
             Event::TimerFired(timer) => self.on_timer(timer, actions),
             // The leader does not ask for restarts yet.
@@ -287,26 +292,26 @@ impl Node {
             (true, false, _) => {
                 self.stop_signals += 1;
                 let urgency = if self.stop_signals > 1 { Urgency::Now } else { Urgency::Orderly };
-                self.stop(now, signal, urgency, actions);
+                self.stop(now, signal, signal.name(), urgency, actions);
             }
         }
     }
 
-    /// Somebody outside wants the run to end.
-    fn stop(&mut self, now: Duration, signal: Signal, urgency: Urgency, actions: &mut Vec<Action>) {
+    /// Somebody outside wants the run to end: by this signal, or as if by it.
+    fn stop(
+        &mut self,
+        now: Duration,
+        signal: Signal,
+        by: String,
+        urgency: Urgency,
+        actions: &mut Vec<Action>,
+    ) {
         match &self.state {
             State::Running
             | State::Stopping { outcome: Outcome::Succeeded, .. }
             | State::Waiting { outcome: Outcome::Succeeded } => {
                 let code = ExitReason::Signal(signal.number()).code();
-                self.fail(
-                    now,
-                    Culprit::Node,
-                    Cause::Stopped { signal: signal.name() },
-                    code,
-                    Vec::new(),
-                    actions,
-                );
+                self.fail(now, Culprit::Node, Cause::Stopped { signal: by }, code, Vec::new(), actions);
             }
             State::Stopping { .. } if urgency == Urgency::Now => self.kill(actions),
             State::Waiting { outcome: Outcome::Failed(failure) } if urgency == Urgency::Now => {

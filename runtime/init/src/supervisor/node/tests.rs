@@ -288,6 +288,16 @@ fn sigint_is_130() {
 }
 
 #[test]
+fn a_request_to_stop_is_orderly_and_names_itself() {
+    let mut harness = Harness::job().started();
+    let cause = Cause::Stopped { signal: "`tractorun stop`".into() };
+    assert_eq!(harness.step(Event::StopRequested), failing(&own_failure(cause, None, 143, 3.0)));
+    // A signal behind it is the first one.
+    assert_eq!(harness.step(SIGTERM), []);
+    assert_eq!(harness.step(SIGTERM), kill_actions());
+}
+
+#[test]
 fn the_lifelines_end_is_not_a_second_request() {
     let mut harness = Harness::job().started();
     harness.step(SIGTERM);
