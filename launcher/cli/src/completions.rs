@@ -5,6 +5,7 @@ use clap_complete::Shell;
 
 use crate::cli::LOGS;
 use crate::logs::options::{SPECS, Spec};
+use crate::runs::Name;
 use crate::settings::options::{self, OPTIONS, OptionSpec, Takes};
 
 /// Shells that completions are made for, by the name they are asked for with.
@@ -35,6 +36,7 @@ fn command() -> Command {
     Command::new("tractorun")
         .version(env!("CARGO_PKG_VERSION"))
         .args(options.map(argument))
+        .subcommands(Name::ALL.map(on_runs))
         .arg(
             Arg::new("command")
                 .num_args(0..)
@@ -43,6 +45,21 @@ fn command() -> Command {
         )
         .disable_help_subcommand(true)
         .subcommand(logs)
+}
+
+fn on_runs(name: Name) -> Command {
+    let options = name.options().map(|(option, value, help)| {
+        let argument = Arg::new(option).long(option).help(help);
+        match value {
+            Some(placeholder) => argument.value_name(placeholder).value_hint(ValueHint::Other),
+            None => argument.action(ArgAction::SetTrue),
+        }
+    });
+    let command = Command::new(name.word()).about(name.summary()).args(options);
+    match name {
+        Name::List => command,
+        _ => command.arg(Arg::new("run").value_hint(ValueHint::Other)),
+    }
 }
 
 fn logs_argument(spec: &'static Spec) -> Arg {
@@ -95,6 +112,8 @@ mod tests {
         for (shell, _) in SHELLS {
             let script = String::from_utf8(script(shell).unwrap()).unwrap();
             assert!(script.contains("mesh.node-count"), "{shell}");
+            assert!(Name::ALL.iter().all(|name| script.contains(name.word())), "{shell}");
+            assert!(script.contains("now"), "{shell}");
             assert!(!script.contains("tensorproxy"), "{shell}");
         }
     }

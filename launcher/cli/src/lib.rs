@@ -16,5 +16,6 @@ pub mod logs;
 pub mod operation;
 pub mod pack;
 pub mod report;
+pub mod runs;
 pub mod settings;
 pub mod upload;

@@ -22,6 +22,7 @@ fn main() -> ExitCode {
             }
         },
         Request::Logs(words) => logs::run(words, report, &variable),
+        Request::OnRuns(name, words) => tractorun::runs::run(name, words, report, &variable),
         Request::Run(command_line) => {
             match Invocation::new(command_line, &Surroundings { variable: &variable, new_id: &new_id }) {
                 Ok(invocation) => commands::run(&invocation).unwrap_or_else(|error| {

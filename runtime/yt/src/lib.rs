@@ -30,7 +30,7 @@ pub use commands::cypress::{
     CreateOptions, Lock, LockMode, LockWait, NodeType, RemoveOptions, TransferOptions,
 };
 pub use commands::files::{FileContent, FileReader, Md5, Progress};
-pub use commands::operations::{JobFilter, StderrRange};
+pub use commands::operations::{JobFilter, OperationFilter, StderrRange};
 pub use commands::rows::RowReader;
 pub use commands::tables::Append;
 pub use config::{ClientConfig, ConfigError};

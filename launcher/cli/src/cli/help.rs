@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use crate::report::Colour;
+use crate::runs::Name;
 use crate::settings::options::{Group, OPTIONS, OptionSpec, Takes};
 
 const WIDTH: usize = 80;
@@ -12,14 +13,13 @@ const WIDTH: usize = 80;
 const COLUMN: usize = 30;
 
 const USAGE: &str = "tractorun [OPTIONS] COMMAND [ARGUMENTS]...
-       tractorun logs [OPTIONS] YT_PATH";
+       tractorun status|attach|stop|list|targets|logs ...";
 
 const BEFORE: &str = "\
 Runs COMMAND as a distributed job: mesh.node-count nodes with
 mesh.process-per-node workers each, on a YTsaurus cluster ($YT_PROXY), or with
 --local on this machine. Every worker finds MASTER_ADDR, MASTER_PORT, RANK,
-WORLD_SIZE and LOCAL_RANK in its environment. Options come before COMMAND.
-`tractorun logs` shows what the workers of a run wrote; see its own --help.";
+WORLD_SIZE and LOCAL_RANK in its environment. Options come before COMMAND.";
 
 const EXAMPLES: &str = "  Two nodes with two workers each, on this machine:
     tractorun --local --mesh.node-count 2 --mesh.process-per-node 2 \\
@@ -40,6 +40,13 @@ pub fn text(colour: Colour) -> String {
         Colour::Off => text.to_owned(),
     };
     let mut out = format!("{} {USAGE}\n\n{BEFORE}\n", heading("Usage:"));
+    // Writing to a string does not fail.
+    let _ =
+        write!(out, "\n{}\n", heading("Runs that have started (a word is a command only in first place):"));
+    for name in Name::ALL {
+        write_option(&mut out, &format!("{}{}", name.word(), name.arguments()), name.summary());
+    }
+    write_option(&mut out, "logs YT_PATH", "What the workers of a run wrote");
     for group in Group::ALL {
         // Writing to a string does not fail.
         let _ = write!(out, "\n{}\n", heading(&format!("{}:", group.heading())));

@@ -5,14 +5,15 @@
 //! the next word only if that is `true` or `false`: `--local python3 x.py` runs python3, `--local false
 //! python3 x.py` runs it on the cluster.
 //!
-//! The first word alone may be a command of ours, [`LOGS`]: to run a program of that name, write
-//! `tractorun -- logs`.
+//! The first word alone may be a command of ours, [`LOGS`] or one of [`Name::ALL`]: to run a program of that name,
+//! write `tractorun -- logs`.
 //!
 //! This is why the words are read here and not by `clap`, which either always takes the next word or never, and
 //! which stops at the first mistake; `clap` serves the shell completions. Values are not looked at here.
 
 use std::ffi::OsString;
 
+use crate::runs::Name;
 use crate::settings::file::{Layer, later};
 use crate::settings::node::{Content, Node};
 use crate::settings::options::{self, OPTIONS, OptionSpec, Takes};
@@ -35,6 +36,8 @@ pub enum Request {
     Completions(String),
     /// `logs`, with the words behind it.
     Logs(Vec<OsString>),
+    /// A command on runs that have started, with the words behind it.
+    OnRuns(Name, Vec<OsString>),
     /// Everything else.
     Run(CommandLine),
 }
@@ -65,6 +68,9 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Request {
     let mut words = words.into_iter().peekable();
     if words.next_if(|word| word == LOGS).is_some() {
         return Request::Logs(words.collect());
+    }
+    if let Some(name) = words.peek().and_then(|word| Name::ALL.into_iter().find(|name| word == name.word())) {
+        return Request::OnRuns(name, words.skip(1).collect());
     }
     for word in words {
         let word = word.into_string().unwrap_or_else(|word| {

@@ -226,7 +226,7 @@ pub(crate) fn is_temporary(error: &Error) -> bool {
     }
 }
 
-fn is_unknown(error: &Error) -> bool {
+pub(crate) fn is_unknown(error: &Error) -> bool {
     error.contains(codes::NO_SUCH_OPERATION) || error.contains(codes::NO_SUCH_OPERATION_SCHEDULER)
 }
 

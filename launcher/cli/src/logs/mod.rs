@@ -36,7 +36,7 @@ mod render;
 mod row;
 mod show;
 mod source;
-mod time;
+pub(crate) mod time;
 mod verify;
 mod view;
 

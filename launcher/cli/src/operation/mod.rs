@@ -290,6 +290,8 @@ fn annotations(settings: &Settings, links: &Links) -> YsonValue {
     let description = value::map([("training_dir", link(&settings.yt_path)), ("mesh", mesh)]);
     value::map([
         ("is_tractorun", value::boolean(true)),
+        // As it is, for programs: in the description it may be a link.
+        ("yt_path", value::string(&settings.yt_path)),
         ("description", value::map([("tractorun", description)])),
     ])
 }

@@ -27,6 +27,21 @@ pub struct JobFilter {
     pub with_stderr: Option<bool>,
 }
 
+/// Which operations to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OperationFilter {
+    /// Only operations of that user.
+    pub user: Option<String>,
+    /// Only operations in that state, such as `running`.
+    pub state: Option<String>,
+    /// Only operations whose title, annotations or other short texts contain it.
+    pub text: Option<String>,
+    /// Only operations that began before this time or at it, as the cluster writes times.
+    pub not_after: Option<String>,
+    /// At most so many, the newest; the cluster's default is 100.
+    pub limit: Option<u32>,
+}
+
 /// Which part of a job's stderr.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StderrRange {
@@ -55,6 +70,37 @@ impl Client {
             call = call.with("attributes", list(attributes.iter().map(string)));
         }
         self.execute(call).await
+    }
+
+    /// Vanilla operations, newest first, with those of their attributes that are named.
+    pub async fn list_operations(
+        &self,
+        filter: &OperationFilter,
+        attributes: &[&str],
+    ) -> Result<Vec<YsonValue>, Error> {
+        let mut call = Call::read("list_operations")
+            .with("type", string("vanilla"))
+            .with("include_counters", boolean(false))
+            .with("attributes", list(attributes.iter().map(string)))
+            .timeout(SLOW);
+        let texts = [
+            ("user", &filter.user),
+            ("state", &filter.state),
+            ("filter", &filter.text),
+            ("cursor_time", &filter.not_after),
+        ];
+        for (name, text) in texts {
+            if let Some(text) = text {
+                call = call.with(name, string(text));
+            }
+        }
+        if let Some(limit) = filter.limit {
+            call = call.with("limit", int(limit));
+        }
+        match self.execute_for(call, "operations").await?.node {
+            YsonNode::List(operations) => Ok(operations),
+            _ => Err(self.protocol_error("list_operations", "its `operations` are not a list")),
+        }
     }
 
     /// Aborts an operation. One that has ended meanwhile, or that the cluster does not know, is fine.
