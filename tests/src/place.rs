@@ -53,6 +53,13 @@ impl Place {
         Self { kind: Kind::Submitted, ..Self::local_with_cluster() }
     }
 
+    /// An operation of a minicluster whose faults can be planned.
+    pub fn submitted_with_control() -> Self {
+        let scratch = Scratch::new();
+        let cluster = Cluster::start_with_control(&scratch);
+        Self { scratch, cluster: Some(cluster), kind: Kind::Submitted }
+    }
+
     /// A call of the launcher for this place.
     pub fn launcher(&self) -> Launcher {
         match (self.kind, &self.cluster) {

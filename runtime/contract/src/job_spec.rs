@@ -308,11 +308,11 @@ impl Default for Restarts {
 }
 
 /// What a preemption is to the workers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Preemption {
-    /// Name of the signal that every worker of every node gets, such as `SIGTERM`.
-    pub signal: String,
+    /// What every worker of every node gets.
+    pub signal: PreemptionSignal,
     /// From that signal to SIGKILL, in milliseconds.
     pub timeout_ms: u64,
 }
@@ -320,8 +320,28 @@ pub struct Preemption {
 impl Default for Preemption {
     /// Long enough to save a checkpoint of some size, short enough to be over before an impatient cluster is.
     fn default() -> Self {
-        Self { signal: "SIGTERM".to_owned(), timeout_ms: 30_000 }
+        Self { signal: PreemptionSignal::Term, timeout_ms: 30_000 }
     }
+}
+
+/// A signal that asks a worker to save what it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PreemptionSignal {
+    /// As every other stop.
+    #[serde(rename = "SIGTERM")]
+    Term,
+    /// As Ctrl-C: Python raises `KeyboardInterrupt`.
+    #[serde(rename = "SIGINT")]
+    Int,
+    /// A user's own meaning.
+    #[serde(rename = "SIGHUP")]
+    Hup,
+    /// A user's own meaning; what Slurm's users choose most.
+    #[serde(rename = "SIGUSR1")]
+    Usr1,
+    /// A user's own meaning.
+    #[serde(rename = "SIGUSR2")]
+    Usr2,
 }
 
 /// Why a job spec was not understood.
@@ -374,6 +394,19 @@ impl Default for PartCount {
     fn default() -> Self {
         Self::ONE
     }
+}
+
+// === impl PreemptionSignal ===
+
+impl PreemptionSignal {
+    /// All of them, with their names.
+    pub const ALL: [(&'static str, Self); 5] = [
+        ("SIGTERM", Self::Term),
+        ("SIGINT", Self::Int),
+        ("SIGHUP", Self::Hup),
+        ("SIGUSR1", Self::Usr1),
+        ("SIGUSR2", Self::Usr2),
+    ];
 }
 
 // === impl EnvScope ===
@@ -555,6 +588,9 @@ mod tests {
     fn policies_are_written_as_the_words_for_them() {
         for (word, policy) in RestartPolicy::ALL {
             assert_eq!(serde_json::to_value(policy).unwrap(), word);
+        }
+        for (name, signal) in PreemptionSignal::ALL {
+            assert_eq!(serde_json::to_value(signal).unwrap(), name);
         }
         for (word, mode) in LogMode::ALL {
             assert_eq!(serde_json::to_value(mode).unwrap(), word);

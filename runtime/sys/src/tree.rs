@@ -154,15 +154,13 @@ fn children(range: RangeInclusive<i32>) -> Vec<Process> {
 }
 
 /// Sends a signal to every living descendant of the calling process (without `/proc`: to its children and their
-/// groups); returns how many got it (as PID 1: all at once, uncounted, so 0 or 1).
+/// groups), in such a way that a child born meanwhile gets it too, if it is of its parent's group; returns how many got it (as PID 1: all at once, uncounted, so 0 or 1).
 pub fn signal_descendants(signal: Signal) -> io::Result<usize> {
     if Role::current() == Role::Init {
         return as_init(signal);
     }
-    Ok(match descendants(Pid::current()) {
-        Ok(all) => all.iter().filter(|p| signal::send(p.pid, signal).is_ok()).count(),
-        Err(_) => send_each_or_group(&children(ALL_PIDS), signal),
-    })
+    let all = descendants(Pid::current()).unwrap_or_else(|_| children(ALL_PIDS));
+    Ok(send_each_or_group(&all, signal))
 }
 
 /// Sends a signal to a descendant, to all that descends from it and to its session; returns how many got it.
@@ -217,21 +215,32 @@ pub fn kill_descendants() -> io::Result<usize> {
     if Role::current() == Role::Init {
         return as_init(Signal::KILL);
     }
+    // Without `/proc`: one generation in each call, since who ends hands its children up to us.
+    if descendants(Pid::current()).is_err() {
+        return Ok(send_each_or_group(&children(ALL_PIDS), Signal::KILL));
+    }
+    Ok(stop_and_kill(|| descendants(Pid::current()).unwrap_or_default()))
+}
+
+/// The same to every living descendant that is of none of the branches. Repeat, reaping between, until [`others`]
+/// are none.
+pub fn kill_others(spared: &[Pid]) -> usize {
+    stop_and_kill(|| others(spared))
+}
+
+/// Stops all that can be seen until there is nobody new, then kills them.
+fn stop_and_kill(look: impl Fn() -> Vec<Process>) -> usize {
     let mut stopped = HashSet::new();
     let mut seen = Vec::new();
     for _ in 0..STOP_ROUNDS {
-        seen = match descendants(Pid::current()) {
-            Ok(all) => all,
-            // Without `/proc`: one generation in each call, since who ends hands its children up to us.
-            Err(_) => return Ok(send_each_or_group(&children(ALL_PIDS), Signal::KILL)),
-        };
+        seen = look();
         let news: Vec<Process> = seen.iter().filter(|process| stopped.insert(process.pid)).copied().collect();
         if news.is_empty() {
             break;
         }
         send_each_or_group(&news, Signal::STOP);
     }
-    Ok(send_each_or_group(&seen, Signal::KILL))
+    send_each_or_group(&seen, Signal::KILL)
 }
 
 /// Sends a signal to these descendants; returns how many of them could be told. Where a whole group descends
@@ -346,7 +355,8 @@ mod tests {
         }
         assert_eq!(others(&[other]), []);
         assert_eq!(signal_others(&[other], Signal::KILL), 0);
-        assert_eq!(signal_others(&[one], Signal::KILL), 2);
+        assert_eq!(kill_others(&[other]), 0);
+        assert_eq!(kill_others(&[one]), 2);
         end_all();
     }
 

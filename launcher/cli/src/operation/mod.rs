@@ -6,8 +6,7 @@
 use serde_json::{Map, Value};
 use tractorun_contract::env;
 use tractorun_contract::job_spec::{
-    Bind, Cluster, CypressBind, JobSpec, Lib, LinePrefix, Links, Mesh, PartCount, Restarts, SPEC_VERSION,
-    Timeouts,
+    Bind, Cluster, CypressBind, JobSpec, Lib, LinePrefix, Links, Mesh, PartCount, SPEC_VERSION, Timeouts,
 };
 use tractorun_yt::value::{self, ValueExt};
 use tractorun_yt::{YsonNode, YsonValue};
@@ -137,8 +136,12 @@ pub fn job_spec(settings: &Settings, proxy: &str, cypress: &[CypressFile], links
         },
         timeouts: Timeouts::default(),
         logs: settings.logs,
-        restarts: Restarts::default(),
-        preemption: None,
+        restarts: settings.restarts.clone(),
+        preemption: match settings.place {
+            Place::Cluster => Some(settings.preemption),
+            // Nobody takes this machine away, and SIGTERM is how the launcher stops its nodes.
+            Place::Local => None,
+        },
         placement: settings.mesh.placement,
         links,
     }
@@ -242,6 +245,9 @@ fn task_spec(settings: &Settings, files: &[SandboxFile]) -> YsonValue {
         ("gpu_limit", value::int(gpu_limit)),
         ("environment", value::map(environment.iter().map(|(name, text)| (name, value::string(text))))),
     ];
+    // Preemption, announced to init alone: it tells all nodes.
+    entries.push(("interruption_signal", value::string("SIGTERM")));
+    entries.push(("signal_root_process_only", value::boolean(true)));
     if let Some(cpu_limit) = settings.resources.cpu_limit {
         entries.push(("cpu_limit", value::double(cpu_limit)));
     }

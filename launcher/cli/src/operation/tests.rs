@@ -1,7 +1,7 @@
 //! Specs are compared by value, as the cluster reads them.
 
 use serde_json::json;
-use tractorun_contract::job_spec::{EnvVar, Logs, RestartPolicy, Sidecar};
+use tractorun_contract::job_spec::{EnvVar, Logs, Preemption, RestartPolicy, Restarts, Sidecar};
 use tractorun_contract::placement::{GpuVisibility, Placement};
 use tractorun_yt::value::to_json;
 
@@ -29,6 +29,8 @@ fn settings() -> Settings {
         env: vec![serde_json::from_value::<EnvVar>(json!({"name": "A", "value": "1"})).unwrap()],
         sidecars: vec![Sidecar { command: vec!["vector".into()], restart_policy: RestartPolicy::Fail }],
         resources: Resources { cpu_limit: Some(1.5), memory_limit_bytes: Some(1 << 30) },
+        restarts: Restarts { max: 2, ..Restarts::default() },
+        preemption: Preemption::default(),
         user_config: json!({"a": "b"}).as_object().cloned(),
         bind_local: vec![BindLocal { source: "./x.py".into(), destination: "/x.py".into() }],
         bind_local_lib: vec!["libs/mylib".into()],
@@ -87,6 +89,8 @@ fn the_job_spec_holds_what_init_needs() {
     assert_eq!(spec.cypress_binds, [CypressBind { file: "cypress-0".into(), destination: "data/x".into() }]);
     assert_eq!(spec.line_prefix, LinePrefix::Auto);
     assert_eq!(spec.sidecars, settings().sidecars);
+    assert_eq!(spec.restarts, settings().restarts);
+    assert_eq!(spec.preemption, Some(settings().preemption));
     assert_eq!(JobSpec::parse(&spec.to_json()).unwrap(), spec);
 }
 
@@ -95,6 +99,11 @@ fn nodes_that_share_a_terminal_prefix_their_lines() {
     let mut settings = settings();
     settings.place = Place::Local;
     assert_eq!(job_spec(&settings, "", &[], Links::default()).line_prefix, LinePrefix::Rank);
+    assert_eq!(
+        job_spec(&settings, "", &[], Links::default()).preemption,
+        None,
+        "nobody takes this machine away"
+    );
     settings.mesh.node_count = 1;
     assert_eq!(job_spec(&settings, "", &[], Links::default()).line_prefix, LinePrefix::Auto);
 }
@@ -109,6 +118,9 @@ fn the_operation_is_one_task_with_a_port_more_than_workers() {
     assert_eq!(number("port_count"), Some(4));
     assert_eq!(number("gpu_limit"), Some(8));
     assert_eq!(number("memory_limit"), Some(1 << 30));
+    // A preemption is announced, to init alone.
+    assert_eq!(task.get("interruption_signal").unwrap().as_str(), Some("SIGTERM"));
+    assert_eq!(task.get("signal_root_process_only").and_then(ValueExt::as_bool), Some(true));
     assert_eq!(task.get("cpu_limit").and_then(ValueExt::as_double), Some(1.5));
     assert_eq!(task.get("docker_image").unwrap().as_str(), Some("image:1"));
     assert_eq!(

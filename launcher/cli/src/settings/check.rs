@@ -6,7 +6,9 @@
 use std::num::NonZeroU32;
 use tractorun_contract::env::client;
 
-use tractorun_contract::job_spec::{LogMode, LogOverflow, Logs, RestartPolicy};
+use tractorun_contract::job_spec::{
+    LogMode, LogOverflow, Logs, Preemption, PreemptionSignal, RestartPolicy, Restarts,
+};
 use tractorun_contract::placement::{CpuAffinity, GpuVisibility, OmpNumThreads, Placement};
 
 use super::file::{Layer, later};
@@ -24,6 +26,7 @@ const MAX_NODES: u32 = 10_000;
 const MAX_WORKERS_PER_NODE: u32 = 1_000;
 const MAX_GPUS_PER_WORKER: u32 = 64;
 const MAX_THREADS: u32 = 10_000;
+const MAX_RESTARTS: u32 = 1_000_000;
 
 /// Least memory for lines that init takes.
 const MIN_LOG_MEMORY: u64 = 1024 * 1024;
@@ -69,6 +72,8 @@ impl Check<'_> {
                 cpu_limit: self.one("resources.cpu_limit", Reader::positive),
                 memory_limit_bytes: self.one("resources.memory_limit", Reader::bytes),
             },
+            restarts: self.restarts(),
+            preemption: self.preemption(),
             user_config: self.one("user_config", Reader::object),
             bind_local: self.each("bind_local", Self::bind_local),
             bind_local_lib: self.bind_local_lib(),
@@ -93,6 +98,39 @@ impl Check<'_> {
             self.refuse_in_local(&settings);
         }
         settings
+    }
+
+    fn restarts(&mut self) -> Restarts {
+        let Restarts { max, window_ms, backoff_ms, never: _ } = Restarts::default();
+        Restarts {
+            max: self
+                .one("restarts.max", |reader, subject, node| reader.whole(subject, node, 0..=MAX_RESTARTS))
+                .unwrap_or(max),
+            window_ms: self
+                .one("restarts.window", |reader, subject, node| reader.span_ms(subject, node, 1))
+                .or(window_ms),
+            backoff_ms: self
+                .one("restarts.backoff", |reader, subject, node| reader.span_ms(subject, node, 0))
+                .unwrap_or(backoff_ms),
+            never: self.each("restarts.never", |check, subject, node| {
+                let code = check.reader.whole(subject, node, 1..=255)?;
+                u8::try_from(code).ok()
+            }),
+        }
+    }
+
+    fn preemption(&mut self) -> Preemption {
+        let Preemption { signal, timeout_ms } = Preemption::default();
+        Preemption {
+            signal: self
+                .one("preemption.signal", |reader, subject, node| {
+                    reader.choice(subject, node, &PreemptionSignal::ALL)
+                })
+                .unwrap_or(signal),
+            timeout_ms: self
+                .one("preemption.timeout", |reader, subject, node| reader.span_ms(subject, node, 1))
+                .unwrap_or(timeout_ms),
+        }
     }
 
     /// The value that counts for an option, read by `read`.

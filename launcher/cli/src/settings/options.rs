@@ -60,6 +60,8 @@ pub(crate) enum Group {
     Mesh,
     /// What a node may use.
     Resources,
+    /// What happens when something ends that should not.
+    Failures,
     /// What the command finds around it.
     Container,
     /// Where lines go.
@@ -72,8 +74,16 @@ pub(crate) enum Group {
 
 impl Group {
     /// All of them, in the order they are shown.
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Job, Self::Mesh, Self::Resources, Self::Container, Self::Logs, Self::Launcher, Self::Expert];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Job,
+        Self::Mesh,
+        Self::Resources,
+        Self::Failures,
+        Self::Container,
+        Self::Logs,
+        Self::Launcher,
+        Self::Expert,
+    ];
 
     /// The heading.
     pub(crate) fn heading(self) -> &'static str {
@@ -81,6 +91,7 @@ impl Group {
             Self::Job => "Job",
             Self::Mesh => "Mesh",
             Self::Resources => "Resources of each node",
+            Self::Failures => "Failures and preemption",
             Self::Container => "What the command finds",
             Self::Logs => "Lines of workers and sidecars",
             Self::Launcher => "Launcher",
@@ -97,7 +108,7 @@ use Takes::{Each, Nothing, One, Switch};
 pub(crate) static COMMAND: OptionSpec = option("", "command", Both, Nothing, Group::Job, "");
 
 /// Every option, in the order `--help` shows them within their groups.
-pub(crate) static OPTIONS: [OptionSpec; 41] = [
+pub(crate) static OPTIONS: [OptionSpec; 47] = [
     option(
         "yt-path",
         "yt_path",
@@ -196,6 +207,54 @@ pub(crate) static OPTIONS: [OptionSpec; 41] = [
         One("BYTES", Json),
         Group::Resources,
         "Memory in bytes, or a size such as 16GiB",
+    ),
+    option(
+        "restarts.max",
+        "restarts.max",
+        Both,
+        One("N", Json),
+        Group::Failures,
+        "Start all workers again, in the same jobs, after up to so many failures of a worker (default: 0)",
+    ),
+    option(
+        "restarts.window",
+        "restarts.window",
+        Both,
+        One("TIME", Text),
+        Group::Failures,
+        "Count only the restarts of the last TIME, such as 30m (default: all of the run)",
+    ),
+    option(
+        "restarts.backoff",
+        "restarts.backoff",
+        Both,
+        One("TIME", Text),
+        Group::Failures,
+        "Pause before each restart, such as 500ms (default: 1s)",
+    ),
+    option(
+        "restarts.never",
+        "restarts.never",
+        Both,
+        Each("CODE", Json),
+        Group::Failures,
+        "Exit code that is never answered by a restart, such as 2, or 137 for SIGKILL; repeatable",
+    ),
+    option(
+        "preemption.signal",
+        "preemption.signal",
+        Both,
+        One("SIGNAL", Text),
+        Group::Failures,
+        "What the process group of every worker gets when the cluster takes a node away: SIGTERM (default), SIGINT, SIGHUP, SIGUSR1 or SIGUSR2",
+    ),
+    option(
+        "preemption.timeout",
+        "preemption.timeout",
+        Both,
+        One("TIME", Text),
+        Group::Failures,
+        "From that signal to SIGKILL (default: 30s); the moment is in the file $TRACTORUN_STOP_DEADLINE_FILE",
     ),
     option(
         "bind-local",
@@ -381,8 +440,7 @@ pub(crate) static OPTIONS: [OptionSpec; 41] = [
 ];
 
 /// Keys whose effect comes in a later version; a name that ends in a dot stands for a whole section.
-pub(crate) static LATER: [&str; 5] =
-    ["mesh.gang", "mesh.spare_nodes", "restarts.", "preemption.", "metrics."];
+pub(crate) static LATER: [&str; 3] = ["mesh.gang", "mesh.spare_nodes", "metrics."];
 
 const fn option(
     name: &'static str,
@@ -465,8 +523,8 @@ mod tests {
     #[test]
     fn later_sections_are_known_with_all_they_hold() {
         assert!(comes_later("mesh.gang"));
-        assert!(comes_later("restarts"));
-        assert!(comes_later("restarts.max"));
+        assert!(comes_later("metrics"));
+        assert!(comes_later("metrics.port"));
         assert!(!comes_later("mesh"));
         assert!(!comes_later("logsx"));
     }

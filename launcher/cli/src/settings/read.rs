@@ -41,6 +41,13 @@ const UNITS: [(&str, u64); 8] = [
 /// Longest time that can be asked for.
 const MAX_DURATION: Duration = Duration::from_hours(7 * 24);
 
+/// Units that a span of time may be written with, in milliseconds; longer names first, as `ms` ends in `s`.
+const SPANS_MS: [(&str, u64); 5] =
+    [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+
+/// A year: no job runs so long, and all sums of times stay small.
+const MAX_SPAN_MS: u64 = 366 * 86_400_000;
+
 /// The largest number of bytes that a spec can hold (a signed 64-bit integer).
 const MAX_BYTES: u64 = i64::MAX as u64;
 
@@ -179,6 +186,24 @@ impl Reader {
             self.refuse(subject, node, &accepted);
         }
         bytes
+    }
+
+    /// A span of time with its unit; milliseconds.
+    pub(super) fn span_ms(&mut self, subject: &Subject, node: &Node, least_ms: u64) -> Option<u64> {
+        let span = match &node.content {
+            Content::Text(text) => parse_span_ms(text),
+            // Zero is the same in every unit.
+            Content::Number(number, _) if number.as_u64() == Some(0) => Some(0),
+            _ => None,
+        };
+        let span = span.filter(|span| (least_ms..=MAX_SPAN_MS).contains(span));
+        if span.is_none() {
+            let least = if least_ms > 0 { " above 0" } else { "" };
+            let accepted =
+                format!("a time{least} with its unit (`ms`, `s`, `m`, `h`, `d`), such as `30s` or `10m`");
+            self.refuse(subject, node, &accepted);
+        }
+        span
     }
 
     /// `true` or `false`.
@@ -390,9 +415,64 @@ fn parse_bytes(text: &str) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_mul(factor)
 }
 
+fn parse_span_ms(text: &str) -> Option<u64> {
+    let (number, factor) = SPANS_MS
+        .iter()
+        .find_map(|(unit, factor)| text.strip_suffix(unit).map(|number| (number.trim_end(), *factor)))?;
+    let is_digit = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let (whole, fraction) = match number.split_once('.') {
+        Some((whole, fraction)) => (whole, Some(fraction)),
+        None => (number, None),
+    };
+    if !is_digit(whole) || fraction.is_some_and(|fraction| !is_digit(fraction)) {
+        return None;
+    }
+    // Thousandths of the unit, so that `1.5m` is exact.
+    let thousandths: u64 = match fraction {
+        Some(fraction) if fraction.len() > 3 => return None,
+        Some(fraction) => format!("{fraction:0<3}").parse().ok()?,
+        None => 0,
+    };
+    let whole = whole.parse::<u64>().ok()?.checked_mul(factor)?;
+    whole.checked_add(thousandths * factor / 1_000)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn spans_are_times_with_a_unit() {
+        for (text, span) in [
+            ("30s", 30_000),
+            ("10m", 600_000),
+            ("10 m", 600_000),
+            ("1.5h", 5_400_000),
+            ("0.25s", 250),
+            ("250ms", 250),
+            ("0s", 0),
+            ("2d", 172_800_000),
+        ] {
+            assert_eq!(parse_span_ms(text), Some(span), "{text}");
+        }
+        for refused in [
+            "",
+            "30",
+            "s",
+            "-1s",
+            "+1s",
+            "1.s",
+            ".5s",
+            "1e3s",
+            "1 hour",
+            "1.2345s",
+            "1w",
+            "99999999999999999999s",
+            "1s2",
+        ] {
+            assert_eq!(parse_span_ms(refused), None, "{refused}");
+        }
+    }
 
     #[test]
     fn sizes_are_numbers_of_bytes() {

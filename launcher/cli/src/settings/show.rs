@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use tractorun_contract::job_spec::{EnvScope, EnvSource, EnvVar, Logs};
+use tractorun_contract::job_spec::{EnvScope, EnvSource, EnvVar, Logs, Preemption, Restarts};
 use tractorun_contract::placement::Placement;
 
 use super::file::Layer;
@@ -25,6 +25,8 @@ pub fn effective_config(settings: &Settings) -> Value {
         env,
         sidecars,
         resources: Resources { cpu_limit, memory_limit_bytes },
+        restarts: Restarts { max, window_ms, backoff_ms, never },
+        preemption: Preemption { signal, timeout_ms },
         user_config,
         bind_local,
         bind_local_lib,
@@ -58,6 +60,13 @@ pub fn effective_config(settings: &Settings) -> Value {
         },
         "env": env.iter().map(show_variable).collect::<Value>(),
         "resources": { "cpu_limit": cpu_limit, "memory_limit": memory_limit_bytes },
+        "restarts": {
+            "max": max,
+            "window": window_ms.map(span),
+            "backoff": span(*backoff_ms),
+            "never": never,
+        },
+        "preemption": { "signal": signal, "timeout": span(*timeout_ms) },
         "user_config": user_config,
         "bind_local": bind_local.iter().map(show_bind_local).collect::<Value>(),
         "bind_local_lib": bind_local_lib,
@@ -80,6 +89,11 @@ pub fn effective_config(settings: &Settings) -> Value {
         "yt_task_spec": yt_task_spec,
         "tensorproxy": { "enabled": false },
     })
+}
+
+/// A span of time as it may be written.
+fn span(ms: u64) -> String {
+    format!("{ms}ms")
 }
 
 /// The options given on the command line, as JSON by their key.

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tracing::{debug, error, info};
 use tractorun_contract::cypress;
@@ -25,7 +25,7 @@ use crate::logs::{self, Logs, Table};
 use crate::metrics::{self, Facts, Monitor, Questions};
 use crate::output::{Pump, Sink, Style};
 use crate::rendezvous::Membership;
-use crate::supervisor::{Conclusion, Identity, Leader, Member, Mode, Node, Setup};
+use crate::supervisor::{Attempts, Conclusion, Identity, Leader, Member, Mode, Node, Rules, Setup};
 
 /// How long the end of the control channel and of the transaction may take: nobody depends on it any more.
 const CLOSE_LIMIT: Duration = Duration::from_secs(3);
@@ -162,6 +162,8 @@ async fn run_started(
         ranks: plan.workers.iter().map(|worker| worker.rank).collect(),
         sidecars: plan.sidecars.iter().map(|sidecar| sidecar.restart_policy).collect(),
         grace_period: plan.grace_period,
+        attempts: if plan.restarts.max > 0 { Attempts::Several } else { Attempts::One },
+        preemption: plan.preemption,
     };
     let draining = match start_logs(&plan, nodes.len(), incarnation) {
         Ok(draining) => draining,
@@ -170,9 +172,13 @@ async fn run_started(
             return InitExit::Internal.code();
         }
     };
-    // Nodes that stop ship their last lines before they say so.
-    let patience = plan.grace_period + draining.limit();
-    let leadership = hub.map(|hub| Leadership { leader: Leader::new(nodes, patience, clock.now()), hub });
+    let rules = Rules {
+        // Nodes that stop ship their last lines before they say so.
+        grace_period: plan.grace_period + draining.limit(),
+        restarts: plan.restarts.clone(),
+        preemption_timeout: plan.preemption.map_or(plan.grace_period, |preemption| preemption.timeout),
+    };
+    let leadership = hub.map(|hub| Leadership { leader: Leader::new(nodes, rules, clock.now()), hub });
     let mut pump = Pump::new(sink).counting(monitor.output());
     if let Some(intake) = draining.intake() {
         pump = pump.feeding(intake, plan.workers.len());
@@ -262,7 +268,11 @@ struct PlanStarter {
 }
 
 impl Starter for PlanStarter {
-    fn command(&mut self, member: Member, pump: &mut Pump) -> io::Result<Command> {
+    fn command(&mut self, member: Member, attempt: u32, pump: &mut Pump) -> io::Result<Command> {
+        if let Member::Worker(index) = member {
+            self.plan.workers[index].prepare(attempt)?;
+            pump.begin_attempt(attempt);
+        }
         let (stdout, stderr) = pump.open(member, &self.style(member))?;
         let (command, environment, working_directory, cpus) = match member {
             Member::Worker(index) => {
@@ -291,6 +301,16 @@ impl Starter for PlanStarter {
             descriptor_limit: self.descriptor_limit,
             cpus,
         })
+    }
+
+    /// At once, whole or not at all: a worker may look at any time.
+    fn publish_deadline(&mut self, after: Duration) -> io::Result<()> {
+        let moment = SystemTime::now().checked_add(after).unwrap_or(SystemTime::now());
+        let seconds = moment.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let path = &self.plan.stop_deadline_file;
+        let unfinished = path.with_extension("new");
+        std::fs::write(&unfinished, format!("{seconds:.3}\n"))?;
+        std::fs::rename(&unfinished, path)
     }
 }
 

@@ -69,7 +69,10 @@ struct Leadership {
 /// How a worker or sidecar is started.
 trait Starter {
     /// The command of this member, its streams open.
-    fn command(&mut self, member: Member, pump: &mut Pump) -> io::Result<Command>;
+    fn command(&mut self, member: Member, attempt: u32, pump: &mut Pump) -> io::Result<Command>;
+
+    /// Tells the workers when they will be killed, from now.
+    fn publish_deadline(&mut self, after: Duration) -> io::Result<()>;
 }
 
 /// Timers of the node and of the leader.
@@ -232,6 +235,12 @@ impl Driver {
                     self.signal_groups(Signal::KILL);
                 }
             }
+            Action::KillOthers { spared } => drop(tree::kill_others(&spared)),
+            Action::PublishDeadline { after } => {
+                if let Err(error) = self.starter.publish_deadline(after) {
+                    warn!("cannot tell the workers how long they have: {error}");
+                }
+            }
             Action::LookAtTree => self.reap(),
             Action::LookForOthers { spared } => self.others_but = Some(spared),
             Action::StartTimer { timer, after } => {
@@ -258,10 +267,10 @@ impl Driver {
     }
 
     fn spawn(&mut self, member: Member) -> Event {
-        let command = match self.starter.command(member, &mut self.pump) {
+        let command = match self.starter.command(member, self.node.attempt(), &mut self.pump) {
             Ok(command) => command,
             Err(error) => {
-                let reason = format!("cannot open its pipes: {error}");
+                let reason = format!("cannot prepare its start: {error}");
                 return Event::SpawnFailed { member, reason, exit_code: 126 };
             }
         };
@@ -289,14 +298,20 @@ impl Driver {
                     self.feed(Event::ChildExited { pid, reason: to_contract(reason), stderr_tail });
                 }
                 Ok(Reaped::NoneEnded) => return self.look_for_others(),
-                Ok(Reaped::NoChildren) => return self.feed(Event::TreeEmpty),
+                Ok(Reaped::NoChildren) => {
+                    self.others_but = None;
+                    return self.feed(Event::TreeEmpty);
+                }
                 Err(error) => return error!("cannot reap: {error}"),
             }
         }
     }
 
     fn look_for_others(&mut self) {
+        // Twice: of who forks and ends while `/proc` is read neither half may be seen, but then the second look sees
+        // the child.
         if let Some(spared) = self.others_but.take()
+            && tree::others(&spared).is_empty()
             && tree::others(&spared).is_empty()
         {
             self.feed(Event::OthersGone);
@@ -326,9 +341,19 @@ impl Driver {
             Announcement::WorkersStarted => {
                 let count = self.node.running().count();
                 let seconds = format_args!("{:.3}", self.clock.now().as_secs_f64());
-                info!(count, %seconds, "workers started");
+                match self.node.attempt() {
+                    0 => info!(count, %seconds, "workers started"),
+                    attempt => info!(count, %seconds, attempt, "workers started"),
+                }
             }
             Announcement::Stopping(failure) => warn!("stopping all workers: {failure}"),
+            Announcement::Saving { verdict, signal, remaining } => {
+                let seconds = remaining.as_secs_f64();
+                warn!("{verdict}; all workers get {signal} and have {seconds:.1} s to save what they have");
+            }
+            Announcement::Restarting { attempt } => {
+                info!("all workers of all nodes are gone; starting them again, attempt {attempt}");
+            }
             Announcement::SidecarExited { sidecar, reason, restart_after } => {
                 let end = match *reason {
                     ContractExit::Code(code) => format!("exited with code {code}"),

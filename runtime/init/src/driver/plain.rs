@@ -19,7 +19,7 @@ use super::{Clock, Driver, GuardLine, Lifeline, Starter};
 use crate::job::Environment;
 use crate::metrics::{Facts, Kind, Monitor};
 use crate::output::{Pump, Sink};
-use crate::supervisor::{Member, Mode, Node, Setup, Target};
+use crate::supervisor::{Attempts, Member, Mode, Node, Setup, Target};
 
 /// What the program has left behind gets SIGTERM and this long before SIGKILL: the container is over, and whoever
 /// waits for it should not wait for a daemon.
@@ -72,6 +72,8 @@ pub async fn run_plain(
         ranks: vec![0],
         sidecars: Vec::new(),
         grace_period: GRACE_PERIOD,
+        attempts: Attempts::One,
+        preemption: None,
     };
     // An init inside the program would ask for the same port.
     let environment = environment
@@ -107,7 +109,11 @@ struct ProgramStarter {
 }
 
 impl Starter for ProgramStarter {
-    fn command(&mut self, _member: Member, _pump: &mut Pump) -> io::Result<Command> {
+    fn publish_deadline(&mut self, _after: Duration) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn command(&mut self, _member: Member, _attempt: u32, _pump: &mut Pump) -> io::Result<Command> {
         let mut words = self.command.iter().cloned();
         Ok(Command {
             program: words.next().unwrap_or_default(),

@@ -11,15 +11,17 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use tractorun_contract::env::{self, client, yt};
 use tractorun_contract::job_spec::{
-    Bind, Cluster, CypressBind, EnvSource, EnvVar, JobSpec, Lib, LinePrefix, Links, LogMode, Logs, Mesh,
-    ParseError, Sidecar, SpecVersion, Timeouts,
+    self, Bind, Cluster, CypressBind, EnvSource, EnvVar, JobSpec, Lib, LinePrefix, Links, LogMode, Logs,
+    Mesh, ParseError, PreemptionSignal, Sidecar, SpecVersion, Timeouts,
 };
 use tractorun_contract::placement::Placement;
 use tractorun_contract::secret::Secret;
+use tractorun_sys::Signal;
 use tractorun_yt::ClientConfig;
 
 use super::{Environment, Prefix};
 use crate::logs;
+use crate::supervisor::{Preemption, Restarts};
 
 /// The launcher has just talked to the cluster: a proxy that cannot be reached may be a network that is still
 /// being set up for the container.
@@ -76,6 +78,8 @@ pub(super) struct Config {
     pub(super) links: Links,
     /// `None`: there are no log tables.
     pub(super) logs: Option<logs::Settings>,
+    pub(super) restarts: Restarts,
+    pub(super) preemption: Option<Preemption>,
 }
 
 /// Why there is no configuration.
@@ -131,8 +135,8 @@ fn check(spec: JobSpec, environment: &Environment, sandbox: &Path) -> Result<Con
         timeouts: Timeouts { rendezvous_ms, heartbeat_ms, grace_period_ms },
         links,
         logs,
-        restarts: _,
-        preemption: _,
+        restarts,
+        preemption,
         placement,
     } = spec;
     let mut problems = Problems::default();
@@ -216,6 +220,8 @@ fn check(spec: JobSpec, environment: &Environment, sandbox: &Path) -> Result<Con
         grace_period: Duration::from_millis(grace_period_ms),
         links,
         logs,
+        restarts: restarts_of(restarts),
+        preemption: preemption.map(preemption_of),
     })
 }
 
@@ -228,6 +234,23 @@ fn read_nodes_here(environment: &Environment, mesh: Mesh, problems: &mut Problem
             .add(env::NODES_HERE, &format!("expected a number from 1 to node_count {count}, got {text:?}"));
         1
     })
+}
+
+fn restarts_of(spec: job_spec::Restarts) -> Restarts {
+    let job_spec::Restarts { max, window_ms, backoff_ms, never } = spec;
+    let (window, backoff) = (window_ms.map(Duration::from_millis), Duration::from_millis(backoff_ms));
+    Restarts { max, window, backoff, never }
+}
+
+fn preemption_of(spec: job_spec::Preemption) -> Preemption {
+    let signal = match spec.signal {
+        PreemptionSignal::Term => Signal::TERM,
+        PreemptionSignal::Int => Signal::INT,
+        PreemptionSignal::Hup => Signal::HUP,
+        PreemptionSignal::Usr1 => Signal::USR1,
+        PreemptionSignal::Usr2 => Signal::USR2,
+    };
+    Preemption { signal, timeout: Duration::from_millis(spec.timeout_ms) }
 }
 
 /// A path of the laptop's file system need not be UTF-8.

@@ -37,6 +37,8 @@ pub(super) struct NodeContext<'a> {
     pub(super) python_path: &'a [PathBuf],
     pub(super) incarnation: u32,
     pub(super) topology: &'a Topology,
+    /// Path of the file that tells workers when they will be killed.
+    pub(super) stop_deadline_file: &'a Path,
 }
 
 impl NodeContext<'_> {
@@ -65,6 +67,7 @@ impl NodeContext<'_> {
             variables.insert(name.into(), value.into());
         }
         variables.insert(worker::TRACTO_CONFIG.into(), worker_config.into());
+        variables.insert(env::STOP_DEADLINE_FILE.into(), self.stop_deadline_file.into());
         variables.into_iter().collect()
     }
 
@@ -151,7 +154,7 @@ impl NodeContext<'_> {
             (worker::ROLE_WORLD_SIZE, world_size.clone()),
             (worker::ROLE_NAME, ROLE.to_owned()),
             (worker::TORCHELASTIC_RESTART_COUNT, "0".to_owned()),
-            (worker::TORCHELASTIC_MAX_RESTARTS, "0".to_owned()),
+            (worker::TORCHELASTIC_MAX_RESTARTS, self.config.restarts.max.to_string()),
             (worker::TORCHELASTIC_RUN_ID, operation_id.clone()),
             (worker::JAX_COORDINATOR_ADDRESS, endpoint(master_host, *master_port)),
             (worker::JAX_NUM_PROCESSES, world_size),
@@ -216,8 +219,15 @@ mod tests {
         let inherited: Environment = inherited.iter().copied().collect();
         let user: Vec<(OsString, OsString)> =
             user.iter().map(|(name, value)| (name.into(), value.into())).collect();
-        let context =
-            NodeContext { config, inherited: &inherited, user: &user, python_path, incarnation: 5, topology };
+        let context = NodeContext {
+            config,
+            inherited: &inherited,
+            user: &user,
+            python_path,
+            incarnation: 5,
+            topology,
+            stop_deadline_file: Path::new("/s/stop"),
+        };
         let text = |value: OsString| value.into_string().unwrap();
         context
             .worker(3, Path::new("/w.json"), &allotment(config))
@@ -251,6 +261,7 @@ mod tests {
             ("TORCHELASTIC_RUN_ID", "1-2-3-4"),
             ("TRACTORUN_ATTEMPT", "0"),
             ("TRACTORUN_INCARNATION_ID", "5"),
+            ("TRACTORUN_STOP_DEADLINE_FILE", "/s/stop"),
             ("TRACTORUN_YT_PATH", "//tmp/training"),
             ("TRACTO_CONFIG", "/w.json"),
             ("WORLD_SIZE", "8"),
@@ -346,6 +357,7 @@ mod tests {
             python_path: &[],
             incarnation: 5,
             topology: &topology(),
+            stop_deadline_file: Path::new("/s/stop"),
         };
         let seen: BTreeMap<_, _> = context.worker(3, Path::new("/w"), &allotment).into_iter().collect();
         assert_eq!(seen[OsStr::new("CUDA_VISIBLE_DEVICES")], "3");
@@ -365,6 +377,7 @@ mod tests {
             python_path: &[PathBuf::from("/lib")],
             incarnation: 5,
             topology: &topology,
+            stop_deadline_file: Path::new("/s/stop"),
         };
         let expected = [
             ("MASTER_ADDR", "gpu0"),

@@ -31,7 +31,7 @@ use crate::metrics::{Facts, Monitor, Phase};
 use crate::rendezvous::address::own_host_name;
 use crate::rendezvous::cypress::CypressBoard;
 use crate::rendezvous::{self, Membership, MetricsTarget, RendezvousError, Settings};
-use crate::supervisor::Identity;
+use crate::supervisor::{Identity, Preemption, Restarts};
 use config::{Config, ConfigError};
 use environment::NodeContext;
 use place::PlaceError;
@@ -71,6 +71,12 @@ pub struct JobPlan {
     pub sidecars: Vec<SidecarPlan>,
     /// From SIGTERM to SIGKILL.
     pub grace_period: Duration,
+    /// Which failures are answered by another attempt.
+    pub restarts: Restarts,
+    /// What SIGTERM to init means, if not a stop.
+    pub preemption: Option<Preemption>,
+    /// Where the workers look when they will be killed.
+    pub stop_deadline_file: PathBuf,
     /// What the workers' lines carry in front.
     pub prefix: Prefix,
     /// Rank of the node.
@@ -105,12 +111,14 @@ pub struct WorkerPlan {
     pub local_rank: u32,
     /// Command and arguments, at least one element; looked up in `PATH` of `environment`.
     pub command: Vec<OsString>,
-    /// The complete environment: nothing else is inherited.
+    /// The complete environment of the first attempt: nothing else is inherited.
     pub environment: Vec<(OsString, OsString)>,
     /// Where it starts.
     pub working_directory: PathBuf,
     /// CPUs to bind it to, if not all of init's.
     pub cpus: Option<CpuSet>,
+    /// The file that `TRACTO_CONFIG` names.
+    pub(crate) config: (PathBuf, WorkerConfig),
 }
 
 /// One process beside the workers. `Debug` shows the names of its variables only: values may be secret.
@@ -257,9 +265,35 @@ async fn start_up_in(
         .map(|(allotment, worker)| allotment.shown(&worker.environment, &allowed));
     monitor.know(Facts::Placed(given.collect()));
     let sidecars = plan_sidecars(&config, environment, &user, &python_path, &membership);
-    let Config { grace_period, prefix, node_rank, job_id, sandbox, logs, client, yt_path, .. } = config;
+    let stop_deadline_file = stop_deadline_file(&config);
+    let Config {
+        grace_period,
+        restarts,
+        preemption,
+        prefix,
+        node_rank,
+        job_id,
+        sandbox,
+        logs,
+        client,
+        yt_path,
+        ..
+    } = config;
     let logs = logs.map(|settings| LogPlan { client, settings, yt_path });
-    let plan = JobPlan { workers, sidecars, grace_period, prefix, node_rank, host, job_id, logs, sandbox };
+    let plan = JobPlan {
+        workers,
+        sidecars,
+        grace_period,
+        restarts,
+        preemption,
+        stop_deadline_file,
+        prefix,
+        node_rank,
+        host,
+        job_id,
+        logs,
+        sandbox,
+    };
     Ok(Started { plan, membership })
 }
 
@@ -297,6 +331,10 @@ async fn prepare(
             Ok(placed)
         },
     )
+}
+
+fn stop_deadline_file(config: &Config) -> PathBuf {
+    config.sandbox.join(OWN_FOLDER).join("stop_deadline")
 }
 
 /// Opens the metrics port; gives it if that went well. A job runs without metrics too.
@@ -381,16 +419,24 @@ fn plan_workers(
     allotments: &[Allotment],
 ) -> Result<Vec<WorkerPlan>, Reason> {
     let Membership { incarnation, topology, .. } = membership;
-    let context = NodeContext { config, inherited, user, python_path, incarnation: *incarnation, topology };
+    let stop_deadline_file = &stop_deadline_file(config);
+    let context = NodeContext {
+        config,
+        inherited,
+        user,
+        python_path,
+        incarnation: *incarnation,
+        topology,
+        stop_deadline_file,
+    };
     let folder = config.sandbox.join(OWN_FOLDER);
     std::fs::create_dir_all(&folder)
         .map_err(|source| Reason::WorkerConfig { path: folder.clone(), source })?;
     let mut workers = Vec::new();
     for (local_rank, allotment) in (0..).zip(allotments) {
         let path = folder.join(format!("config_{local_rank}.json"));
-        WorkerConfig::new(config, *incarnation, topology, local_rank)
-            .write(&path)
-            .map_err(|source| Reason::WorkerConfig { path: path.clone(), source })?;
+        let worker_config = WorkerConfig::new(config, *incarnation, topology, local_rank, stop_deadline_file);
+        worker_config.write(&path).map_err(|source| Reason::WorkerConfig { path: path.clone(), source })?;
         workers.push(WorkerPlan {
             rank: config.mesh.rank(config.node_rank, local_rank),
             local_rank,
@@ -398,6 +444,7 @@ fn plan_workers(
             environment: context.worker(local_rank, &path, allotment),
             working_directory: config.working_directory.clone(),
             cpus: allotment.cpus.clone(),
+            config: (path, worker_config),
         });
     }
     Ok(workers)
@@ -414,8 +461,15 @@ fn plan_sidecars(
     // The values are in the order of the variables.
     let everybodys = config.env.iter().zip(user).filter(|(variable, _)| variable.scope.is_everybody());
     let user: Vec<_> = everybodys.map(|(_, value)| value.clone()).collect();
-    let context =
-        NodeContext { config, inherited, user: &user, python_path, incarnation: *incarnation, topology };
+    let context = NodeContext {
+        config,
+        inherited,
+        user: &user,
+        python_path,
+        incarnation: *incarnation,
+        topology,
+        stop_deadline_file: &stop_deadline_file(config),
+    };
     let sidecars = config.sidecars.iter().enumerate();
     sidecars
         .map(|(index, sidecar)| SidecarPlan {
@@ -470,9 +524,27 @@ impl fmt::Debug for Environment {
 
 // === impl WorkerPlan ===
 
+impl WorkerPlan {
+    /// Makes the worker's files say that this attempt begins.
+    pub(crate) fn prepare(&mut self, attempt: u32) -> std::io::Result<()> {
+        let (path, config) = &mut self.config;
+        if config.attempt == attempt {
+            return Ok(());
+        }
+        config.attempt = attempt;
+        config.write(path)?;
+        for (name, value) in &mut self.environment {
+            if name == env::ATTEMPT || name == env::worker::TORCHELASTIC_RESTART_COUNT {
+                *value = attempt.to_string().into();
+            }
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Debug for WorkerPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { rank, local_rank, command, environment, working_directory, cpus } = self;
+        let Self { rank, local_rank, command, environment, working_directory, cpus, config: _ } = self;
         f.debug_struct("WorkerPlan")
             .field("rank", rank)
             .field("local_rank", local_rank)

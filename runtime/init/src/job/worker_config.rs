@@ -1,7 +1,8 @@
 //! The JSON that `TRACTO_CONFIG` names: who the worker is, for libraries inside it.
 //!
 //! The names of the fields are those of the Python tractorun's worker config; `self_endpoint`,
-//! `primary_endpoint` and `incarnation_id` are ours, so that nobody needs to ask the cluster for them. Two
+//! `primary_endpoint` and `incarnation_id` are ours, so that nobody needs to ask the cluster for them, as are `attempt` and
+//! `stop_deadline_file`. Two
 //! things differ on purpose: it is a JSON object and not JSON text inside a JSON string, and there is no
 //! `yt_client_config`, which was a pickle that held the token; the token is in `YT_TOKEN`.
 
@@ -17,8 +18,8 @@ use tractorun_contract::topology::Topology;
 use super::config::Config;
 use crate::rendezvous::address::endpoint;
 
-#[derive(Debug, Serialize)]
-pub(super) struct WorkerConfig {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct WorkerConfig {
     command: Vec<String>,
     mesh: Mesh,
     port: u16,
@@ -28,20 +29,24 @@ pub(super) struct WorkerConfig {
     self_endpoint: String,
     primary_endpoint: String,
     incarnation_id: u32,
+    /// Which start of the workers it is, from 0.
+    pub(super) attempt: u32,
+    /// See [`tractorun_contract::env::STOP_DEADLINE_FILE`].
+    stop_deadline_file: String,
     training_dir: TrainingDir,
     operation_id: String,
     job_id: String,
     cluster_config: Links,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Mesh {
     node_count: u32,
     process_per_node: u32,
     gpu_per_process: u32,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[expect(clippy::struct_field_names, reason = "these are the names that Python code reads")]
 struct TrainingDir {
     base_path: String,
@@ -56,7 +61,13 @@ struct TrainingDir {
 
 impl WorkerConfig {
     /// The config of one worker.
-    pub(super) fn new(config: &Config, incarnation: u32, topology: &Topology, local_rank: u32) -> Self {
+    pub(super) fn new(
+        config: &Config,
+        incarnation: u32,
+        topology: &Topology,
+        local_rank: u32,
+        stop_deadline_file: &Path,
+    ) -> Self {
         let rank = config.mesh.rank(config.node_rank, local_rank);
         let base = &config.yt_path;
         let self_endpoint = topology.workers.get(rank as usize).map(|worker| worker.address.clone());
@@ -74,6 +85,8 @@ impl WorkerConfig {
             self_endpoint: self_endpoint.unwrap_or_default(),
             primary_endpoint: endpoint(&topology.master_host, topology.master_port),
             incarnation_id: incarnation,
+            attempt: 0,
+            stop_deadline_file: stop_deadline_file.to_string_lossy().into_owned(),
             training_dir: TrainingDir {
                 base_path: base.clone(),
                 primary_lock_path: format!("{base}/primary_lock"),
@@ -120,7 +133,7 @@ mod tests {
         let config = config_of(&[], |spec| {
             spec.links.cypress_link_template = Some("https://ui/navigation?path={path}".into());
         });
-        WorkerConfig::new(&config, 3, &topology, 2).write(&path).unwrap();
+        WorkerConfig::new(&config, 3, &topology, 2, Path::new("/s/stop")).write(&path).unwrap();
 
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let text = std::fs::read_to_string(&path).unwrap();
@@ -138,6 +151,8 @@ mod tests {
                 "self_endpoint": "h:6",
                 "primary_endpoint": "[::1]:7000",
                 "incarnation_id": 3,
+                "attempt": 0,
+                "stop_deadline_file": "/s/stop",
                 "training_dir": {
                     "base_path": "//tmp/training",
                     "primary_lock_path": "//tmp/training/primary_lock",

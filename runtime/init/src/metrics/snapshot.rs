@@ -215,6 +215,7 @@ impl Snapshot {
                 }
             }
             Event::ChildExited { pid, reason, .. } => self.on_exit(*pid, *reason),
+            Event::Told(LeaderMessage::StopAttempt(failure)) => self.verdict = Some(failure.clone()),
             Event::Told(LeaderMessage::Stop { verdict, .. }) => self.verdict = Some(verdict.clone()),
             _ => {}
         }
@@ -222,16 +223,29 @@ impl Snapshot {
 
     pub(super) fn note_action(&mut self, action: &Action, now: Duration) {
         match action {
-            Action::SignalTree { .. } | Action::KillTree => {
+            Action::SignalTree { .. } | Action::KillTree | Action::PublishDeadline { .. } => {
                 self.end(Phase::Running, now);
                 self.begin(Phase::Stopping, now);
             }
+            Action::Announce(Announcement::Restarting { attempt }) => self.on_restart(*attempt, now),
+            Action::Announce(Announcement::Saving { verdict, .. }) => self.verdict = Some(verdict.clone()),
             Action::Announce(Announcement::Stopping(failure)) => {
                 // What the leader says counts more.
                 self.verdict.get_or_insert_with(|| failure.clone());
             }
             Action::Announce(announcement) => self.sidecars.announced(announcement),
             _ => {}
+        }
+    }
+
+    /// The workers are started again: what the last attempt ended with is past.
+    fn on_restart(&mut self, attempt: u32, now: Duration) {
+        self.attempt = attempt;
+        self.verdict = None;
+        self.phases.remove(&Phase::Stopping);
+        self.phases.insert(Phase::Running, Span { begun: now, ended: None });
+        for worker in &mut self.workers {
+            worker.state = WorkerState::NotStarted;
         }
     }
 

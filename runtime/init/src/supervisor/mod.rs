@@ -54,8 +54,8 @@ pub mod node;
 #[cfg(test)]
 mod races;
 
-pub use leader::{Leader, LeaderAction, LeaderEvent};
-pub use node::{Mode, Node, Setup, Sidecar, Status};
+pub use leader::{Leader, LeaderAction, LeaderEvent, Restarts, Rules};
+pub use node::{Attempts, Mode, Node, Preemption, Setup, Sidecar, Status};
 
 /// A node of the job, as failure records name it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -152,6 +152,16 @@ pub enum Action {
     },
     /// Send SIGKILL to every descendant in a way that forking does not help against.
     KillTree,
+    /// The same to every descendant that is not of these sidecars.
+    KillOthers {
+        /// Sidecars.
+        spared: Vec<Pid>,
+    },
+    /// Write down for the workers when they will be killed.
+    PublishDeadline {
+        /// From now.
+        after: Duration,
+    },
     /// Reap, and say `TreeEmpty` if nobody is left.
     LookAtTree,
     /// Say `OthersGone` if nobody lives but these, what descends from them and what is of their session.
@@ -219,6 +229,20 @@ pub enum Announcement {
     WorkersStarted,
     /// The workers are being stopped because of this.
     Stopping(Failure),
+    /// The workers are asked to save what they have.
+    Saving {
+        /// Which node is taken away.
+        verdict: Failure,
+        /// What they are asked with.
+        signal: Signal,
+        /// How long they have.
+        remaining: Duration,
+    },
+    /// All workers of all nodes are started again.
+    Restarting {
+        /// The attempt that begins.
+        attempt: u32,
+    },
     /// A sidecar ended, and that is no failure of the job.
     SidecarExited {
         /// Its index.

@@ -14,7 +14,8 @@ use tractorun_contract::failure::Failure;
 use tractorun_sys::Pid;
 
 use super::{
-    Action, Conclusion, Event, Identity, Leader, LeaderAction, LeaderEvent, Member, Mode, Node, Setup,
+    Action, Attempts, Conclusion, Event, Identity, Leader, LeaderAction, LeaderEvent, Member, Mode, Node,
+    Restarts, Rules, Setup,
 };
 use crate::control::{HubCommand, LeaderMessage, NodeMessage, Recipients};
 
@@ -33,11 +34,14 @@ fn node_of_job(node_rank: u32) -> Node {
         ranks: (node_rank * WORKERS..(node_rank + 1) * WORKERS).collect(),
         sidecars: Vec::new(),
         grace_period: GRACE,
+        attempts: Attempts::One,
+        preemption: None,
     })
 }
 
 fn leader_of_job(node_count: u32) -> Leader {
-    Leader::new((0..node_count).map(identity).collect(), GRACE, Duration::ZERO)
+    let rules = Rules { grace_period: GRACE, restarts: Restarts::default(), preemption_timeout: GRACE };
+    Leader::new((0..node_count).map(identity).collect(), rules, Duration::ZERO)
 }
 
 /// What may happen next; each number picks one of those that it can happen to.

@@ -260,7 +260,7 @@ fn what_comes_later_is_refused_and_says_so() {
         (&["--tensorproxy.enabled", "true"], "--tensorproxy.enabled true"),
         (&["--tensorproxy.enabled"], "--tensorproxy.enabled true"),
         (&["--mesh.spare-nodes", "1", "--title", "x"], "--mesh.spare-nodes"),
-        (&["--restarts.max=3"], "--restarts.max"),
+        (&["--metrics.port=1"], "--metrics.port"),
     ];
     for (options, what) in cases {
         assert_eq!(problems(&[options, &["python3"]].concat()), later(what));
@@ -270,7 +270,31 @@ fn what_comes_later_is_refused_and_says_so() {
     };
     in_file("tensorproxy: {enabled: true}", "1:24", "tensorproxy.enabled true");
     in_file("mesh:\n  spare_nodes: 1", "2:3", "mesh.spare_nodes");
-    in_file("restarts: {max: 3}", "1:1", "restarts");
+    in_file("metrics: {port: 1}", "1:1", "metrics");
+}
+
+#[test]
+fn restarts_and_preemption_are_refused_by_what_is_wrong_with_them() {
+    let refused = |options: &[&str]| problems(&[options, &["true"]].concat());
+    let time = "expected a time above 0 with its unit (`ms`, `s`, `m`, `h`, `d`), such as `30s` or `10m`";
+    assert_eq!(refused(&["--restarts.window", "10"]), format!("`--restarts.window`: {time}, got `10`"));
+    assert_eq!(refused(&["--restarts.window", "0s"]), format!("`--restarts.window`: {time}, got `0s`"));
+    assert_eq!(
+        refused(&["--preemption.timeout", "soon"]),
+        format!("`--preemption.timeout`: {time}, got `soon`")
+    );
+    assert_eq!(
+        refused(&["--restarts.never", "256"]),
+        "`--restarts.never`: expected a whole number from 1 to 255, got `256`"
+    );
+    assert_eq!(
+        refused(&["--preemption.signal", "SIGKILL"]),
+        "`--preemption.signal`: expected `SIGTERM` or `SIGINT` or `SIGHUP` or `SIGUSR1` or `SIGUSR2`, got `SIGKILL`"
+    );
+    assert_eq!(
+        refused(&["--restarts.max", "-1"]),
+        "`--restarts.max`: expected a whole number from 0 to 1000000, got `-1`"
+    );
 }
 
 #[test]

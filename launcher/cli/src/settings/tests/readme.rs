@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use serde_json::json;
 use tractorun_contract::job_spec::{
-    EnvScope, EnvSource, EnvVar, LogMode, LogOverflow, RestartPolicy, Sidecar,
+    EnvScope, EnvSource, EnvVar, LogMode, LogOverflow, Preemption, PreemptionSignal, RestartPolicy, Restarts,
+    Sidecar,
 };
 use tractorun_contract::placement::{CpuAffinity, GpuVisibility, OmpNumThreads, Placement};
 
@@ -38,6 +39,8 @@ fn defaults() -> Settings {
         env: Vec::new(),
         sidecars: Vec::new(),
         resources: Resources::default(),
+        restarts: Restarts::default(),
+        preemption: Preemption::default(),
         user_config: None,
         bind_local: Vec::new(),
         bind_local_lib: Vec::new(),
@@ -63,7 +66,33 @@ fn sidecar(command: &[&str], restart_policy: RestartPolicy) -> Sidecar {
     Sidecar { command: command.iter().map(ToString::to_string).collect(), restart_policy }
 }
 
-static EXAMPLES: [Example; 35] = [
+static EXAMPLES: [Example; 41] = [
+    Example { line: &["--restarts.max", "3"], yaml: "restarts: {max: 3}", set: |s| s.restarts.max = 3 },
+    Example {
+        line: &["--restarts.window", "10m"],
+        yaml: "restarts: {window: 10m}",
+        set: |s| s.restarts.window_ms = Some(600_000),
+    },
+    Example {
+        line: &["--restarts.backoff", "0s"],
+        yaml: "restarts: {backoff: 0}",
+        set: |s| s.restarts.backoff_ms = 0,
+    },
+    Example {
+        line: &["--restarts.never", "2", "--restarts.never", "138"],
+        yaml: "restarts: {never: [2, 138]}",
+        set: |s| s.restarts.never = vec![2, 138],
+    },
+    Example {
+        line: &["--preemption.signal", "SIGUSR1"],
+        yaml: "preemption: {signal: SIGUSR1}",
+        set: |s| s.preemption.signal = PreemptionSignal::Usr1,
+    },
+    Example {
+        line: &["--preemption.timeout", "1.5m"],
+        yaml: "preemption: {timeout: 1.5m}",
+        set: |s| s.preemption.timeout_ms = 90_000,
+    },
     Example {
         line: &["--yt-path", "//tmp/training"],
         yaml: "yt_path: //tmp/training",

@@ -1,12 +1,21 @@
-//! The leader: whose failure decides, and when everybody may leave.
+//! The leader: whose failure decides, whether it is answered by another attempt (`restarts`), and when everybody may
+//! leave.
 //!
 //! ```text
-//!   Running --all Finished--> Released(0)
-//!      |                         ^
-//!      | first Failed or Lost    |
-//!      v                         |
-//!   Stopping --(published and all Stopped or Lost), or timer--> Released(code)
+//!           +----------- timer: Begin ------------ BackingOff
+//!           v                                          ^
+//!        Running --a worker failed, and it may--> Ending the attempt --all WorkersGone--+
+//!         |  |     be answered by a restart            |
+//!         |  | first Failed or Lost that is final      | final, or timer
+//!         |  v                                         v
+//!         | Stopping <---------------------------------+
+//!         |  | published and all Stopped or Lost, or timer
+//!         v  v
+//!       Released
 //! ```
+//!
+//! What a node says of an attempt counts only in that attempt: of a failure that was answered by a restart nothing is
+//! left to arrive late.
 //!
 //! The cluster kills all jobs as soon as the first one ends, so nobody is released before the failure is
 //! written down.
@@ -15,13 +24,17 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tractorun_contract::exit::InitExit;
-use tractorun_contract::failure::{Cause, Failure};
+use tractorun_contract::failure::{Cause, Failure, MAX_ATTEMPT_RECORDS, NotRestarted};
 
+use self::restarts::{Answer, Budget, may_be_restarted};
 use super::Identity;
 use crate::control::{HubCommand, LeaderMessage, NodeMessage, Recipients, StopManner};
 
+mod restarts;
 #[cfg(test)]
 mod tests;
+
+pub use self::restarts::Restarts;
 
 /// How much longer than its grace period a node may take to stop: it repeats SIGKILL for four seconds.
 pub const STOP_MARGIN: Duration = Duration::from_secs(5);
@@ -62,20 +75,40 @@ pub enum LeaderAction {
     },
 }
 
+/// What the leader goes by.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// From SIGTERM to SIGKILL on every node.
+    pub grace_period: Duration,
+    /// Whether failures are answered by other attempts.
+    pub restarts: Restarts,
+    /// How long workers may save what they have when a node is preempted.
+    pub preemption_timeout: Duration,
+}
+
 /// State of the leader.
 #[derive(Debug)]
 pub struct Leader {
     nodes: Vec<Identity>,
-    grace_period: Duration,
+    rules: Rules,
+    budget: Budget,
+    attempt: u32,
+    /// When the attempt began.
     begun_at: Duration,
+    /// What attempts failed of that were followed by another one; the last of very many.
+    failed: Vec<Failure>,
     state: State,
 }
 
 #[derive(Debug)]
 enum State {
-    /// Nobody failed so far.
+    /// Nobody failed so far in this attempt.
     Running { finished: BTreeSet<u32> },
-    /// Somebody did; all nodes stop.
+    /// Somebody did; the workers of all nodes stop, and start again when all are gone.
+    EndingAttempt { failure: Failure, gone: BTreeSet<u32> },
+    /// They are; the next attempt waits for its time.
+    BackingOff,
+    /// Somebody failed for good; all nodes stop.
     Stopping { exit_code: u8, record: Record, stopped: BTreeSet<u32> },
     /// Everybody may leave.
     Released,
@@ -92,18 +125,20 @@ enum Record {
 
 impl Leader {
     /// The leader of these nodes, by rank, whose workers start now.
-    pub fn new(nodes: Vec<Identity>, grace_period: Duration, now: Duration) -> Self {
-        Self { nodes, grace_period, begun_at: now, state: State::Running { finished: BTreeSet::new() } }
+    pub fn new(nodes: Vec<Identity>, rules: Rules, now: Duration) -> Self {
+        let budget = Budget::new(rules.restarts.clone());
+        let state = State::Running { finished: BTreeSet::new() };
+        Self { nodes, rules, budget, attempt: 0, begun_at: now, failed: Vec::new(), state }
     }
 
     /// Takes what happened and pushes what is to be done.
     pub fn step(&mut self, now: Duration, event: LeaderEvent, actions: &mut Vec<LeaderAction>) {
         match event {
-            LeaderEvent::Told {
-                message: NodeMessage::Heartbeat | NodeMessage::WorkersGone { .. }, ..
-            } => {}
-            LeaderEvent::Told { node_rank, message: NodeMessage::Finished { .. } } => {
-                if let State::Running { finished } = &mut self.state {
+            LeaderEvent::Told { message: NodeMessage::Heartbeat, .. } => {}
+            LeaderEvent::Told { node_rank, message: NodeMessage::Finished { attempt } } => {
+                if let State::Running { finished } = &mut self.state
+                    && attempt == self.attempt
+                {
                     finished.insert(node_rank);
                     if finished.len() == self.nodes.len() {
                         self.release(0, actions);
@@ -111,32 +146,24 @@ impl Leader {
                 }
             }
             LeaderEvent::Told { message: NodeMessage::Failed(failure), .. } => {
-                self.decide(failure, BTreeSet::new(), actions);
+                self.on_failed(now, failure, actions);
+            }
+            LeaderEvent::Told { node_rank, message: NodeMessage::WorkersGone { attempt } } => {
+                if attempt == self.attempt {
+                    self.on_workers_gone(now, node_rank, actions);
+                }
             }
             LeaderEvent::Told { node_rank, message: NodeMessage::Stopped } => {
                 self.on_gone(node_rank, actions);
             }
-            LeaderEvent::Lost { node_rank, reason } => {
-                if let (State::Running { .. }, Some(node)) = (&self.state, self.node(node_rank)) {
-                    let elapsed = now.saturating_sub(self.begun_at);
-                    let verdict =
-                        node.failure(Cause::NodeLost { reason }, InitExit::LostNode.code(), elapsed);
-                    self.decide(verdict, BTreeSet::from([node_rank]), actions);
-                } else {
-                    self.on_gone(node_rank, actions);
-                }
-            }
+            LeaderEvent::Lost { node_rank, reason } => self.on_lost(now, node_rank, reason, actions),
             LeaderEvent::FailurePublished => {
                 if let State::Stopping { record, .. } = &mut self.state {
                     *record = Record::Written;
                     self.release_if_all_gone(actions);
                 }
             }
-            LeaderEvent::TimerFired => {
-                if let State::Stopping { exit_code, .. } = self.state {
-                    self.release(exit_code, actions);
-                }
-            }
+            LeaderEvent::TimerFired => self.on_timer(now, actions),
         }
     }
 
@@ -144,16 +171,104 @@ impl Leader {
         self.nodes.iter().find(|node| node.node_rank == rank)
     }
 
-    /// The first failure is the verdict; later ones only follow from it.
-    fn decide(&mut self, verdict: Failure, gone: BTreeSet<u32>, actions: &mut Vec<LeaderAction>) {
-        if !matches!(self.state, State::Running { .. }) {
+    /// Something failed. Of an attempt the first failure counts, as the others may follow from it; what no attempt
+    /// could answer ends the run whenever it comes.
+    fn on_failed(&mut self, now: Duration, mut failure: Failure, actions: &mut Vec<LeaderAction>) {
+        match &self.state {
+            State::Running { .. } if failure.attempt == self.attempt => {}
+            State::Running { .. } | State::EndingAttempt { .. } | State::BackingOff => {
+                if may_be_restarted(&failure.cause) {
+                    return;
+                }
+            }
+            State::Stopping { .. } | State::Released => return,
+        }
+        match self.budget.answer(now, &failure) {
+            Answer::Restart => self.end_attempt(failure, actions),
+            Answer::End(not_restarted) => {
+                failure.not_restarted = not_restarted;
+                self.decide(failure, BTreeSet::new(), actions);
+            }
+        }
+    }
+
+    fn on_lost(&mut self, now: Duration, node_rank: u32, reason: String, actions: &mut Vec<LeaderAction>) {
+        match (&self.state, self.node(node_rank)) {
+            (State::Running { .. } | State::EndingAttempt { .. } | State::BackingOff, Some(node)) => {
+                let elapsed = now.saturating_sub(self.begun_at);
+                let failure = node.failure(Cause::NodeLost { reason }, InitExit::LostNode.code(), elapsed);
+                let verdict = Failure { attempt: self.attempt, ..failure };
+                self.decide(verdict, BTreeSet::from([node_rank]), actions);
+            }
+            _ => self.on_gone(node_rank, actions),
+        }
+    }
+
+    fn on_timer(&mut self, now: Duration, actions: &mut Vec<LeaderAction>) {
+        match &self.state {
+            State::Running { .. } | State::Released => {}
+            State::BackingOff => self.begin_attempt(now, actions),
+            State::EndingAttempt { failure, .. } => {
+                let not_restarted = Some(NotRestarted::StillRunning);
+                let verdict = Failure { not_restarted, ..failure.clone() };
+                self.decide(verdict, BTreeSet::new(), actions);
+            }
+            State::Stopping { exit_code, .. } => self.release(*exit_code, actions),
+        }
+    }
+
+    /// The attempt failed, and another one follows.
+    fn end_attempt(&mut self, failure: Failure, actions: &mut Vec<LeaderAction>) {
+        if self.failed.len() >= MAX_ATTEMPT_RECORDS {
+            self.failed.remove(0);
+        }
+        self.failed.push(failure.clone());
+        let message = LeaderMessage::StopAttempt(failure.clone());
+        actions.push(LeaderAction::Command(HubCommand::Send { to: Recipients::All, message }));
+        actions.push(LeaderAction::Command(HubCommand::PublishAttempts(self.failed.clone())));
+        actions.push(LeaderAction::StartTimer { after: self.rules.grace_period + STOP_MARGIN });
+        self.state = State::EndingAttempt { failure, gone: BTreeSet::new() };
+    }
+
+    fn on_workers_gone(&mut self, now: Duration, node_rank: u32, actions: &mut Vec<LeaderAction>) {
+        let State::EndingAttempt { gone, .. } = &mut self.state else { return };
+        gone.insert(node_rank);
+        if gone.len() < self.nodes.len() {
             return;
         }
+        let backoff = self.budget.backoff();
+        if backoff.is_zero() {
+            self.begin_attempt(now, actions);
+        } else {
+            self.state = State::BackingOff;
+            actions.push(LeaderAction::StartTimer { after: backoff });
+        }
+    }
+
+    fn begin_attempt(&mut self, now: Duration, actions: &mut Vec<LeaderAction>) {
+        self.attempt += 1;
+        self.begun_at = now;
+        self.state = State::Running { finished: BTreeSet::new() };
+        let message = LeaderMessage::Begin { attempt: self.attempt };
+        actions.push(LeaderAction::Command(HubCommand::Send { to: Recipients::All, message }));
+    }
+
+    /// This ends the run; what comes later only follows from it.
+    fn decide(&mut self, verdict: Failure, gone: BTreeSet<u32>, actions: &mut Vec<LeaderAction>) {
         self.state = State::Stopping { exit_code: verdict.exit_code, record: Record::Writing, stopped: gone };
-        let message = LeaderMessage::Stop { verdict: verdict.clone(), manner: StopManner::Orderly };
+        let (manner, saving) = match verdict.cause {
+            Cause::Preempted { .. } => {
+                let remaining = self.rules.preemption_timeout;
+                // More than an age of the world would be needed to saturate it.
+                let remaining_ms = u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX);
+                (StopManner::Preempted { remaining_ms }, remaining)
+            }
+            _ => (StopManner::Orderly, Duration::ZERO),
+        };
+        let message = LeaderMessage::Stop { verdict: verdict.clone(), manner };
         actions.push(LeaderAction::Command(HubCommand::Send { to: Recipients::All, message }));
         actions.push(LeaderAction::Command(HubCommand::PublishFailure(verdict)));
-        actions.push(LeaderAction::StartTimer { after: self.grace_period + STOP_MARGIN });
+        actions.push(LeaderAction::StartTimer { after: saving + self.rules.grace_period + STOP_MARGIN });
     }
 
     /// A node's tree is dead, or the node is lost and nothing more can be known of it.

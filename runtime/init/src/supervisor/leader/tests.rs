@@ -1,8 +1,11 @@
 //! The leader's races.
 
+use proptest::prelude::*;
+
 use super::*;
 
 const GRACE: Duration = Duration::from_secs(10);
+const SAVING: Duration = Duration::from_secs(40);
 
 struct Harness {
     leader: Leader,
@@ -12,7 +15,10 @@ struct Harness {
 impl Harness {
     fn new(node_count: u32) -> Self {
         let now = Duration::from_secs(5);
-        Self { leader: Leader::new((0..node_count).map(identity).collect(), GRACE, now), now }
+        Self {
+            leader: Leader::new((0..node_count).map(identity).collect(), rules(Restarts::default()), now),
+            now,
+        }
     }
 
     fn step(&mut self, event: LeaderEvent) -> Vec<LeaderAction> {
@@ -21,6 +27,10 @@ impl Harness {
         self.leader.step(self.now, event, &mut actions);
         actions
     }
+}
+
+fn rules(restarts: Restarts) -> Rules {
+    Rules { grace_period: GRACE, restarts, preemption_timeout: SAVING }
 }
 
 fn identity(node_rank: u32) -> Identity {
@@ -136,4 +146,201 @@ fn after_the_deadline_nobody_is_waited_for() {
     leader.step(failed(0, 7));
     assert_eq!(leader.step(LeaderEvent::TimerFired), release(7));
     assert_eq!(leader.step(LeaderEvent::FailurePublished), []);
+}
+
+fn restarts(max: u32) -> Restarts {
+    Restarts { max, window: None, backoff: Duration::from_secs(1), never: vec![3] }
+}
+
+fn with_restarts(node_count: u32, restarts: Restarts) -> Harness {
+    let now = Duration::from_secs(5);
+    let nodes = (0..node_count).map(identity).collect();
+    Harness { leader: Leader::new(nodes, rules(restarts), now), now }
+}
+
+fn failed_in(attempt: u32, node_rank: u32, code: u8) -> LeaderEvent {
+    told(node_rank, NodeMessage::Failed(Failure { attempt, ..failure(node_rank, code) }))
+}
+
+fn gone(node_rank: u32, attempt: u32) -> LeaderEvent {
+    told(node_rank, NodeMessage::WorkersGone { attempt })
+}
+
+fn attempt_ended(failures: &[Failure]) -> Vec<LeaderAction> {
+    vec![
+        to_all(LeaderMessage::StopAttempt(failures.last().unwrap().clone())),
+        LeaderAction::Command(HubCommand::PublishAttempts(failures.to_vec())),
+        LeaderAction::StartTimer { after: GRACE + STOP_MARGIN },
+    ]
+}
+
+fn begin(attempt: u32) -> Vec<LeaderAction> {
+    vec![to_all(LeaderMessage::Begin { attempt })]
+}
+
+/// From a failure to the next attempt.
+fn restart(leader: &mut Harness, attempt: u32, code: u8) {
+    leader.step(failed_in(attempt, 0, code));
+    leader.step(gone(0, attempt));
+    leader.step(gone(1, attempt));
+    assert_eq!(leader.step(LeaderEvent::TimerFired), begin(attempt + 1));
+}
+
+#[test]
+fn a_failure_is_answered_by_an_attempt_once_all_workers_are_gone_and_the_pause_is_over() {
+    let mut leader = with_restarts(2, restarts(1));
+    leader.step(told(0, NodeMessage::Finished { attempt: 0 }));
+    assert_eq!(leader.step(failed_in(0, 1, 7)), attempt_ended(&[failure(1, 7)]));
+    // The sibling's, which follows from it.
+    assert_eq!(leader.step(failed_in(0, 0, 8)), []);
+    assert_eq!(leader.step(gone(1, 0)), []);
+    assert_eq!(leader.step(gone(1, 0)), []);
+    let pause = LeaderAction::StartTimer { after: Duration::from_secs(1) };
+    assert_eq!(leader.step(gone(0, 0)), [pause]);
+    assert_eq!(leader.step(LeaderEvent::TimerFired), begin(1));
+    // What is left of the first attempt counts no more.
+    assert_eq!(leader.step(failed_in(0, 0, 9)), []);
+    assert_eq!(leader.step(gone(0, 0)), []);
+    assert_eq!(leader.step(told(0, NodeMessage::Finished { attempt: 0 })), []);
+    assert_eq!(leader.step(told(1, NodeMessage::Finished { attempt: 1 })), []);
+    assert_eq!(leader.step(told(0, NodeMessage::Finished { attempt: 1 })), release(0));
+}
+
+#[test]
+fn without_a_pause_the_next_attempt_begins_at_once() {
+    let mut leader = with_restarts(1, Restarts { backoff: Duration::ZERO, ..restarts(1) });
+    leader.step(failed_in(0, 0, 7));
+    assert_eq!(leader.step(gone(0, 0)), begin(1));
+}
+
+#[test]
+fn a_used_budget_and_codes_that_are_never_retried_end_the_run_and_say_so() {
+    let mut leader = with_restarts(2, restarts(2));
+    restart(&mut leader, 0, 7);
+    restart(&mut leader, 1, 8);
+    let last = Failure { attempt: 2, ..failure(1, 9) };
+    let why = NotRestarted::Exhausted { used: 2, max: 2 };
+    let verdict = Failure { not_restarted: Some(why), ..last };
+    assert_eq!(leader.step(failed_in(2, 1, 9)), decided(&verdict));
+
+    let mut leader = with_restarts(2, restarts(2));
+    let verdict = Failure { not_restarted: Some(NotRestarted::NeverCode), ..failure(1, 3) };
+    assert_eq!(leader.step(failed_in(0, 1, 3)), decided(&verdict));
+}
+
+#[test]
+fn what_no_attempt_could_answer_ends_the_run_whenever_it_comes() {
+    let stopped = || {
+        let cause = Cause::Stopped { signal: "SIGTERM".into() };
+        identity(1).failure(cause, 143, Duration::ZERO)
+    };
+    let sidecar = || identity(1).failure(Cause::SidecarExited { sidecar: 0, code: 0 }, 1, Duration::ZERO);
+    for verdict in [stopped(), sidecar()] {
+        for phase in 0..3 {
+            let mut leader = with_restarts(2, restarts(5));
+            if phase > 0 {
+                leader.step(failed_in(0, 0, 7));
+            }
+            if phase > 1 {
+                leader.step(gone(0, 0));
+                leader.step(gone(1, 0));
+            }
+            let actions = leader.step(told(1, NodeMessage::Failed(verdict.clone())));
+            assert_eq!(actions, decided(&verdict), "phase {phase}");
+            // A timer that runs ends the waiting, not the pause.
+            assert_eq!(leader.step(gone(0, 0)), []);
+            assert_eq!(leader.step(LeaderEvent::TimerFired), release(verdict.exit_code));
+        }
+    }
+}
+
+#[test]
+fn a_node_lost_between_two_attempts_is_the_verdict() {
+    for all_gone in [false, true] {
+        let mut leader = with_restarts(2, restarts(5));
+        leader.step(failed_in(0, 0, 7));
+        leader.step(gone(0, 0));
+        if all_gone {
+            leader.step(gone(1, 0));
+        }
+        let actions = leader.step(lost(1));
+        let message = match &actions[0] {
+            LeaderAction::Command(HubCommand::Send {
+                message: LeaderMessage::Stop { verdict, .. }, ..
+            }) => verdict,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((&message.cause, message.node_rank), (&Cause::NodeLost { reason: "reset".into() }, 1));
+        leader.step(LeaderEvent::FailurePublished);
+        assert_eq!(leader.step(told(0, NodeMessage::Stopped)), release(203));
+    }
+}
+
+#[test]
+fn workers_that_cannot_be_ended_are_followed_by_no_attempt() {
+    let mut leader = with_restarts(2, restarts(5));
+    leader.step(failed_in(0, 0, 7));
+    leader.step(gone(0, 0));
+    let verdict = Failure { not_restarted: Some(NotRestarted::StillRunning), ..failure(0, 7) };
+    assert_eq!(leader.step(LeaderEvent::TimerFired), decided(&verdict));
+}
+
+#[test]
+fn a_preempted_node_gives_everybody_time_to_save() {
+    let mut leader = with_restarts(2, restarts(5));
+    let cause = Cause::Preempted { signal: "SIGTERM".into() };
+    let verdict = identity(1).failure(cause, 205, Duration::ZERO);
+    let manner = StopManner::Preempted { remaining_ms: 40_000 };
+    assert_eq!(
+        leader.step(told(1, NodeMessage::Failed(verdict.clone()))),
+        [
+            to_all(LeaderMessage::Stop { verdict: verdict.clone(), manner }),
+            LeaderAction::Command(HubCommand::PublishFailure(verdict)),
+            LeaderAction::StartTimer { after: SAVING + GRACE + STOP_MARGIN },
+        ]
+    );
+    // How workers end after that is nobody's failure.
+    assert_eq!(leader.step(failed_in(0, 0, 1)), []);
+}
+
+#[test]
+fn the_list_of_failed_attempts_has_an_end() {
+    let mut leader = with_restarts(1, Restarts { backoff: Duration::ZERO, ..restarts(1_000) });
+    for attempt in 0..100 {
+        let actions = leader.step(failed_in(attempt, 0, 7));
+        let published = actions.iter().find_map(|action| match action {
+            LeaderAction::Command(HubCommand::PublishAttempts(list)) => Some(list),
+            _ => None,
+        });
+        let published = published.unwrap();
+        assert_eq!(published.len(), (attempt as usize + 1).min(MAX_ATTEMPT_RECORDS));
+        assert_eq!(published.last().unwrap().attempt, attempt);
+        leader.step(gone(0, attempt));
+    }
+}
+
+proptest! {
+    /// At any time, no more than `max` restarts lie within the window, and none is refused while fewer do.
+    #[test]
+    fn restarts_count_within_the_window_only(
+        max in 1..5_u32,
+        window_s in 1..50_u64,
+        pauses_s in proptest::collection::vec(0..20_u64, 1..60),
+    ) {
+        let window = Duration::from_secs(window_s);
+        let mut budget = Budget::new(Restarts { window: Some(window), ..restarts(max) });
+        let mut now = Duration::from_secs(5);
+        let mut granted: Vec<Duration> = Vec::new();
+        for pause in pauses_s {
+            now += Duration::from_secs(pause);
+            let within = granted.iter().filter(|at| now.saturating_sub(**at) < window).count();
+            let expected = if within < max as usize {
+                granted.push(now);
+                Answer::Restart
+            } else {
+                Answer::End(Some(NotRestarted::Exhausted { used: max, max }))
+            };
+            prop_assert_eq!(budget.answer(now, &failure(0, 7)), expected);
+        }
+    }
 }

@@ -1,10 +1,11 @@
 //! One node: its workers, its sidecars (`sidecars`) and what it owes its leader. See the parent module for the
-//! states, `teardown` for how the tree is ended.
+//! states; `ending` decides why and how a run ends, `attempts` what a restart in place is, `preemption` what happens
+//! before a preempted node stops, `teardown` how the tree is ended.
 
 use std::time::Duration;
 
-use tractorun_contract::exit::{ExitReason, InitExit};
-use tractorun_contract::failure::{Cause, Failure, Fates, STOP_REQUEST};
+use tractorun_contract::exit::ExitReason;
+use tractorun_contract::failure::{Cause, Failure, STOP_REQUEST};
 use tractorun_contract::job_spec::RestartPolicy;
 use tractorun_sys::{Pid, Signal};
 
@@ -15,18 +16,20 @@ use crate::control::{LeaderMessage, NodeMessage};
 pub use self::sidecars::{Sidecar, Status};
 
 #[cfg(test)]
+mod attempt_tests;
+mod attempts;
+mod ending;
+#[cfg(test)]
 mod model;
+mod preemption;
+#[cfg(test)]
+mod preemption_tests;
 #[cfg(test)]
 mod sidecar_tests;
 mod sidecars;
 mod teardown;
 #[cfg(test)]
 mod tests;
-
-/// How much longer than its grace period a stopped node waits to be released. The leader needs the grace period
-/// of the slowest node and [`super::leader::STOP_MARGIN`]; a leader that says nothing at all is noticed by its
-/// heartbeats, so this is the last resort.
-const RELEASE_MARGIN: Duration = Duration::from_secs(15);
 
 /// What a node is.
 #[derive(Debug, Clone)]
@@ -39,6 +42,28 @@ pub struct Setup {
     pub sidecars: Vec<RestartPolicy>,
     /// From SIGTERM to SIGKILL.
     pub grace_period: Duration,
+    /// Whether a failed worker may be answered by a restart in place.
+    pub attempts: Attempts,
+    /// What SIGTERM means, if not a stop.
+    pub preemption: Option<Preemption>,
+}
+
+/// Whether a run may have more than one attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attempts {
+    /// The first failure ends it.
+    One,
+    /// The leader may answer a failure by a restart: sidecars live until it has decided that the run is over.
+    Several,
+}
+
+/// What a preemption is to the workers of every node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Preemption {
+    /// What every worker's group gets.
+    pub signal: Signal,
+    /// From that to SIGKILL.
+    pub timeout: Duration,
 }
 
 /// What a run is part of.
@@ -65,7 +90,9 @@ pub struct Node {
     workers: Vec<Worker>,
     sidecars: Vec<Sidecar>,
     state: State,
-    /// When the first process was to be started.
+    /// Which start of the workers this is, from 0.
+    attempt: u32,
+    /// When the first process of the attempt was to be started.
     begun_at: Option<Duration>,
     /// SIGTERMs and SIGINTs so far: the second one means "now".
     stop_signals: u32,
@@ -83,8 +110,13 @@ enum Worker {
 enum State {
     /// Workers run, or are being started one after the other.
     Running,
-    /// The tree is being ended.
+    /// The cluster takes a node of the job away: the workers were asked to save what they have, and the sidecars
+    /// serve them until they have.
+    Saving { verdict: Failure, deadline: Duration },
+    /// The tree, or all of it but the sidecars, is being ended.
     Stopping { teardown: Teardown, outcome: Outcome },
+    /// Nobody but the sidecars is alive; the leader decides whether another attempt follows.
+    Idle { ended: Ended },
     /// The tree is dead; the leader decides when to leave.
     Waiting { outcome: Outcome },
     /// `Exit` was pushed.
@@ -94,12 +126,23 @@ enum State {
 /// What follows when the tree is dead.
 #[derive(Debug, Clone)]
 enum Outcome {
+    /// The attempt is over and the run perhaps is not: the sidecars live on.
+    Attempt(Ended),
     /// All workers exited with 0 and the leader knows; wait for the others.
     Succeeded,
     /// Somebody failed: say `Stopped`, wait to be released.
     Failed(Failure),
     /// Exit at once.
     Leaving(Conclusion),
+}
+
+/// How an attempt ended on this node, as far as the leader has not decided what follows.
+#[derive(Debug, Clone)]
+enum Ended {
+    /// All workers exited with 0 and the leader knows.
+    Succeeded,
+    /// A worker failed, here or elsewhere.
+    Failed(Failure),
 }
 
 /// What failed.
@@ -125,7 +168,7 @@ impl Node {
     pub fn new(setup: Setup) -> Self {
         let workers = vec![Worker::NotStarted; setup.ranks.len()];
         let sidecars = setup.sidecars.iter().map(|policy| Sidecar::new(*policy)).collect();
-        Self { setup, workers, sidecars, state: State::Running, begun_at: None, stop_signals: 0 }
+        Self { setup, workers, sidecars, state: State::Running, attempt: 0, begun_at: None, stop_signals: 0 }
     }
 
     /// Takes what happened and pushes what is to be done.
@@ -145,7 +188,7 @@ impl Node {
             Event::SpawnFailed { member: Member::Worker(worker), reason, exit_code } => {
                 self.workers[worker] = Worker::Ended;
                 let cause = Cause::WorkerNotStarted { reason };
-                self.fail(now, Culprit::Worker(worker), cause, exit_code, Vec::new(), actions);
+                self.on_worker_failed(now, worker, cause, exit_code, Vec::new(), actions);
             }
             Event::SpawnFailed { member: Member::Sidecar(sidecar), reason, exit_code } => {
                 self.on_sidecar_not_started(now, sidecar, reason, exit_code, actions);
@@ -164,11 +207,12 @@ impl Node {
             }
             Event::GuardLost => self.on_guard_lost(now, actions),
             Event::TimerFired(timer) => self.on_timer(timer, actions),
-            // The leader does not ask for restarts yet.
-            Event::Told(
-                LeaderMessage::Heartbeat | LeaderMessage::StopAttempt(_) | LeaderMessage::Begin { .. },
-            ) => {}
-            Event::Told(LeaderMessage::Stop { verdict, manner: _ }) => self.on_verdict(verdict, actions),
+            Event::Told(LeaderMessage::Heartbeat) => {}
+            Event::Told(LeaderMessage::StopAttempt(failure)) => self.on_stop_attempt(failure, actions),
+            Event::Told(LeaderMessage::Begin { attempt }) => self.on_begin(now, attempt, actions),
+            Event::Told(LeaderMessage::Stop { verdict, manner }) => {
+                self.on_verdict(now, verdict, manner, actions);
+            }
             Event::Told(LeaderMessage::Release { exit_code }) => self.on_release(exit_code, actions),
             Event::LinkLost { reason } => self.on_link_lost(now, reason, actions),
         }
@@ -180,6 +224,11 @@ impl Node {
             Worker::Running { pid } => Some((index, *pid)),
             Worker::NotStarted | Worker::Ended => None,
         })
+    }
+
+    /// Which start of the workers this is, from 0.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
     }
 
     /// Who runs as this process.
@@ -204,7 +253,9 @@ impl Node {
         match &self.state {
             State::Running => self.start_next(actions),
             // The decision to stop fell while this one was being started, so it missed the SIGTERM.
-            State::Stopping { .. } | State::Waiting { .. } => self.kill(actions),
+            State::Saving { .. } | State::Stopping { .. } | State::Idle { .. } | State::Waiting { .. } => {
+                self.kill(actions);
+            }
             State::Done => {}
         }
     }
@@ -229,8 +280,12 @@ impl Node {
             None => return self.look_for_others(actions),
         };
         self.workers[index] = Worker::Ended;
-        if !matches!(self.state, State::Running) {
-            return self.look_for_others(actions);
+        match &self.state {
+            State::Running => {}
+            State::Saving { .. } => return self.stop_if_saved(now, actions),
+            State::Stopping { .. } | State::Idle { .. } | State::Waiting { .. } | State::Done => {
+                return self.look_for_others(actions);
+            }
         }
         if let Mode::Plain { .. } = self.setup.mode {
             let conclusion = Conclusion { code: reason.code(), verdict: None };
@@ -238,41 +293,26 @@ impl Node {
         }
         match reason {
             ExitReason::Code(0) if self.workers.iter().all(|worker| *worker == Worker::Ended) => {
-                actions.push(Action::Tell(NodeMessage::Finished { attempt: 0 }));
+                actions.push(Action::Tell(NodeMessage::Finished { attempt: self.attempt }));
                 // What the workers left behind is of no use to anybody.
-                self.begin_stopping(Outcome::Succeeded, actions);
+                self.begin_stopping(
+                    match self.setup.attempts {
+                        Attempts::One => Outcome::Succeeded,
+                        Attempts::Several => Outcome::Attempt(Ended::Succeeded),
+                    },
+                    actions,
+                );
             }
             ExitReason::Code(0) => {}
             ExitReason::Code(code) => {
-                self.fail(
-                    now,
-                    Culprit::Worker(index),
-                    Cause::WorkerExited { code },
-                    reason.code(),
-                    stderr_tail,
-                    actions,
-                );
+                let cause = Cause::WorkerExited { code };
+                self.on_worker_failed(now, index, cause, reason.code(), stderr_tail, actions);
             }
             ExitReason::Signal(number) => {
                 let signal = Signal::from_number(number).map_or_else(|| number.to_string(), Signal::name);
-                self.fail(
-                    now,
-                    Culprit::Worker(index),
-                    Cause::WorkerKilled { signal },
-                    reason.code(),
-                    stderr_tail,
-                    actions,
-                );
+                let cause = Cause::WorkerKilled { signal };
+                self.on_worker_failed(now, index, cause, reason.code(), stderr_tail, actions);
             }
-        }
-    }
-
-    fn on_tree_empty(&mut self, actions: &mut Vec<Action>) {
-        let State::Stopping { outcome, .. } = &self.state else { return };
-        match outcome.clone() {
-            Outcome::Leaving(conclusion) => self.exit(conclusion, actions),
-            Outcome::Succeeded => self.state = State::Waiting { outcome: Outcome::Succeeded },
-            Outcome::Failed(failure) => self.wait_for_release(failure, actions),
         }
     }
 
@@ -291,34 +331,14 @@ impl Node {
             (true, true, _) => self.kill(actions),
             (true, false, _) => {
                 self.stop_signals += 1;
+                if let (Signal::TERM, Some(preemption)) = (signal, self.setup.preemption)
+                    && self.may_be_preempted()
+                {
+                    return self.on_preempted(now, signal, preemption, actions);
+                }
                 let urgency = if self.stop_signals > 1 { Urgency::Now } else { Urgency::Orderly };
                 self.stop(now, signal, signal.name(), urgency, actions);
             }
-        }
-    }
-
-    /// Somebody outside wants the run to end: by this signal, or as if by it.
-    fn stop(
-        &mut self,
-        now: Duration,
-        signal: Signal,
-        by: String,
-        urgency: Urgency,
-        actions: &mut Vec<Action>,
-    ) {
-        match &self.state {
-            State::Running
-            | State::Stopping { outcome: Outcome::Succeeded, .. }
-            | State::Waiting { outcome: Outcome::Succeeded } => {
-                let code = ExitReason::Signal(signal.number()).code();
-                self.fail(now, Culprit::Node, Cause::Stopped { signal: by }, code, Vec::new(), actions);
-            }
-            State::Stopping { .. } if urgency == Urgency::Now => self.kill(actions),
-            State::Waiting { outcome: Outcome::Failed(failure) } if urgency == Urgency::Now => {
-                let conclusion = Conclusion::of(failure.clone());
-                self.exit(conclusion, actions);
-            }
-            State::Stopping { .. } | State::Waiting { .. } | State::Done => {}
         }
     }
 
@@ -337,162 +357,7 @@ impl Node {
         }
     }
 
-    /// The leader decided the run.
-    fn on_verdict(&mut self, verdict: Failure, actions: &mut Vec<Action>) {
-        match &mut self.state {
-            State::Running => {
-                actions.push(Action::Announce(Announcement::Stopping(verdict.clone())));
-                self.begin_stopping(Outcome::Failed(verdict), actions);
-            }
-            State::Stopping { outcome: Outcome::Leaving(_), .. } | State::Done => {}
-            State::Stopping { outcome, .. } => *outcome = Outcome::Failed(verdict),
-            State::Waiting { outcome: Outcome::Failed(known) } => *known = verdict,
-            State::Waiting { .. } => self.wait_for_release(verdict, actions),
-        }
-    }
-
-    fn on_release(&mut self, code: u8, actions: &mut Vec<Action>) {
-        let verdict = match &self.state {
-            State::Stopping { outcome: Outcome::Leaving(_), .. } | State::Done => return,
-            State::Stopping { outcome: Outcome::Failed(failure), .. }
-            | State::Waiting { outcome: Outcome::Failed(failure) } => Some(failure.clone()),
-            State::Running | State::Stopping { .. } | State::Waiting { .. } => None,
-        };
-        self.leave(Conclusion { code, verdict }, actions);
-    }
-
-    fn on_link_lost(&mut self, now: Duration, reason: String, actions: &mut Vec<Action>) {
-        let failure = match &self.state {
-            State::Stopping { outcome: Outcome::Leaving(_), .. } | State::Done => return,
-            State::Stopping { outcome: Outcome::Failed(failure), .. }
-            | State::Waiting { outcome: Outcome::Failed(failure) } => failure.clone(),
-            State::Running | State::Stopping { .. } | State::Waiting { .. } => {
-                // Only jobs have links, and their setup names the leader.
-                let Mode::Job { leader, .. } = &self.setup.mode else { return };
-                let code = InitExit::LostNode.code();
-                leader.failure(Cause::NodeLost { reason }, code, self.elapsed(now))
-            }
-        };
-        if matches!(self.state, State::Running) {
-            actions.push(Action::Announce(Announcement::Stopping(failure.clone())));
-        }
-        self.leave(Conclusion::of(failure), actions);
-    }
-
-    /// SIGKILL was meant for this process: the tree goes at once and the leader is told nothing.
-    fn on_guard_lost(&mut self, now: Duration, actions: &mut Vec<Action>) {
-        let code = ExitReason::Signal(Signal::KILL.number()).code();
-        let verdict = match &self.setup.mode {
-            Mode::Job { own, .. } => {
-                let cause = Cause::Stopped { signal: Signal::KILL.name() };
-                Some(own.failure(cause, code, self.elapsed(now)))
-            }
-            Mode::Plain { .. } => None,
-        };
-        let conclusion = Conclusion { code, verdict };
-        match &mut self.state {
-            // Without a SIGTERM before: that was not what was meant.
-            State::Running => {
-                let outcome = Outcome::Leaving(conclusion);
-                self.state = State::Stopping { teardown: Teardown::Everybody, outcome };
-            }
-            State::Stopping { outcome, .. } => *outcome = Outcome::Leaving(conclusion),
-            State::Waiting { .. } => return self.exit(conclusion, actions),
-            State::Done => {}
-        }
-        self.kill(actions);
-    }
-
-    /// Something on this node failed: the leader is told, the tree is ended.
-    fn fail(
-        &mut self,
-        now: Duration,
-        culprit: Culprit,
-        cause: Cause,
-        exit_code: u8,
-        stderr_tail: Vec<String>,
-        actions: &mut Vec<Action>,
-    ) {
-        let own = match &self.setup.mode {
-            Mode::Job { own, .. } => own,
-            Mode::Plain { .. } => {
-                let conclusion = Conclusion { code: exit_code, verdict: None };
-                return self.begin_stopping(Outcome::Leaving(conclusion), actions);
-            }
-        };
-        // What did not start has no time to have run for.
-        let started = !matches!(cause, Cause::WorkerNotStarted { .. } | Cause::SidecarNotStarted { .. });
-        let elapsed = if started { self.elapsed(now) } else { Duration::ZERO };
-        let mut failure = own.failure(cause, exit_code, elapsed);
-        failure.rank = match culprit {
-            Culprit::Worker(index) => Some(self.setup.ranks[index]),
-            Culprit::Node => None,
-        };
-        failure.stderr_tail = stderr_tail;
-        actions.push(Action::Tell(NodeMessage::Failed(failure.clone())));
-        actions.push(Action::Announce(Announcement::Stopping(failure.clone())));
-        match &mut self.state {
-            State::Running => self.begin_stopping(Outcome::Failed(failure), actions),
-            State::Stopping { outcome, .. } => *outcome = Outcome::Failed(failure),
-            State::Waiting { .. } => self.wait_for_release(failure, actions),
-            State::Done => {}
-        }
-    }
-
-    /// Leaves as soon as nobody of the tree is alive.
-    fn leave(&mut self, conclusion: Conclusion, actions: &mut Vec<Action>) {
-        match &mut self.state {
-            State::Running => self.begin_stopping(Outcome::Leaving(conclusion), actions),
-            State::Stopping { outcome, .. } => *outcome = Outcome::Leaving(conclusion),
-            State::Waiting { .. } => self.exit(conclusion, actions),
-            State::Done => {}
-        }
-    }
-
-    fn wait_for_release(&mut self, failure: Failure, actions: &mut Vec<Action>) {
-        self.state = State::Waiting { outcome: Outcome::Failed(failure) };
-        actions.push(Action::Tell(NodeMessage::Stopped));
-        let after = self.setup.grace_period + RELEASE_MARGIN;
-        actions.push(Action::StartTimer { timer: Timer::Release, after });
-    }
-
-    fn exit(&mut self, conclusion: Conclusion, actions: &mut Vec<Action>) {
-        self.state = State::Done;
-        actions.push(Action::Exit(conclusion));
-    }
-
     fn elapsed(&self, now: Duration) -> Duration {
         self.begun_at.map_or(Duration::ZERO, |begun_at| now.saturating_sub(begun_at))
-    }
-}
-
-// === impl Conclusion ===
-
-impl Conclusion {
-    /// The end that a failure leads to.
-    fn of(failure: Failure) -> Self {
-        Self { code: failure.exit_code, verdict: Some(failure) }
-    }
-}
-
-// === impl Identity ===
-
-impl Identity {
-    /// A failure of this node, not (yet) of one of its workers.
-    pub(super) fn failure(&self, cause: Cause, exit_code: u8, elapsed: Duration) -> Failure {
-        Failure {
-            cause,
-            rank: None,
-            node_rank: self.node_rank,
-            host: self.host.clone(),
-            job_id: self.job_id.clone(),
-            attempt: 0,
-            exit_code,
-            elapsed_seconds: elapsed.as_secs_f64(),
-            stderr_tail: Vec::new(),
-            not_restarted: None,
-            oom: None,
-            others: Fates::default(),
-        }
     }
 }

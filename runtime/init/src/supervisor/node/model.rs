@@ -1,5 +1,6 @@
 //! Random runs of a node in a small model of the world around it: processes that may ignore SIGTERM and leave
-//! orphans, sidecars of every policy, a leader that says anything at any time, timers that fire in order.
+//! orphans, sidecars of every policy, a leader that says anything at any time, attempts of any number, timers that
+//! fire in order. `supervisor::job_model` puts several of these worlds and a real leader together.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +11,7 @@ use crate::control::StopManner;
 
 /// Something the world does by itself.
 #[derive(Debug, Clone, Copy)]
-enum Happening {
+pub(in crate::supervisor) enum Happening {
     /// The nth living process ends.
     Exit(usize, u8),
     /// The nth living process has a child, which outlives it.
@@ -25,7 +26,10 @@ enum Happening {
     Signal(Signal),
     Lifeline,
     GuardLost,
-    Stop(u8),
+    Stop(u8, StopManner),
+    /// For the node's own attempt plus this.
+    StopAttempt(u32),
+    Begin(u32),
     Release(u8),
     LinkLost,
 }
@@ -50,34 +54,46 @@ enum Life {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Stopping {
     No,
-    /// The workers, then the sidecars one by one.
+    /// The workers, then (unless another attempt follows) the sidecars one by one.
     InOrder,
     /// The last call has come, or SIGKILL.
     All,
 }
 
-struct World {
-    node: Node,
-    now: Duration,
-    timers: BTreeMap<Timer, Duration>,
+pub(in crate::supervisor) struct World {
+    pub(in crate::supervisor) node: Node,
+    pub(in crate::supervisor) now: Duration,
+    pub(in crate::supervisor) timers: BTreeMap<Timer, Duration>,
     processes: Vec<Process>,
     /// Per worker: whether its start fails and whether it ignores SIGTERM.
     workers: Vec<(bool, bool)>,
     /// The same per sidecar.
     sidecars: Vec<(bool, bool)>,
-    spawned: Vec<usize>,
+    spawned: Vec<(u32, usize)>,
     stopping: Stopping,
-    told: Vec<NodeMessage>,
+    /// Times that the tree was sent SIGTERM.
+    ends: u32,
+    /// Whether it was a sidecar's turn to be stopped: from then on there is no way back.
+    sidecars_told: bool,
+    deadlines: u32,
+    pub(in crate::supervisor) told: Vec<NodeMessage>,
     released_with_0: bool,
-    gave_up: bool,
-    conclusion: Option<Conclusion>,
+    pub(in crate::supervisor) gave_up: bool,
+    pub(in crate::supervisor) conclusion: Option<Conclusion>,
 }
 
 impl World {
-    fn new(mode: Mode, workers: Vec<(bool, bool)>, sidecars: Vec<SidecarCase>) -> Self {
+    pub(in crate::supervisor) fn new(
+        mode: Mode,
+        rules: (Attempts, Option<Preemption>),
+        workers: Vec<(bool, bool)>,
+        sidecars: Vec<SidecarCase>,
+    ) -> Self {
         let ranks = (0..).take(workers.len()).collect();
         let policies = sidecars.iter().map(|sidecar| sidecar.0).collect();
-        let setup = Setup { mode, ranks, sidecars: policies, grace_period: Duration::from_secs(10) };
+        let (attempts, preemption) = rules;
+        let grace_period = Duration::from_secs(10);
+        let setup = Setup { mode, ranks, sidecars: policies, grace_period, attempts, preemption };
         let node = Node::new(setup);
         let mut world = Self {
             node,
@@ -88,6 +104,9 @@ impl World {
             sidecars: sidecars.into_iter().map(|(_, fails, stubborn)| (fails, stubborn)).collect(),
             spawned: Vec::new(),
             stopping: Stopping::No,
+            ends: 0,
+            sidecars_told: false,
+            deadlines: 0,
             told: Vec::new(),
             released_with_0: false,
             gave_up: false,
@@ -98,7 +117,7 @@ impl World {
     }
 
     /// Gives the node an event and does what it wants, as the driver would.
-    fn feed(&mut self, event: Event) {
+    pub(in crate::supervisor) fn feed(&mut self, event: Event) {
         let mut actions = Vec::new();
         self.node.step(self.now, event, &mut actions);
         for action in actions {
@@ -112,12 +131,17 @@ impl World {
             Action::Spawn(member) => self.spawn(member),
             Action::Signal { pid, signal, .. } => self.assert_not_reaped(pid, signal),
             Action::SignalTree { signal, spared } => {
-                assert_eq!(self.stopping, Stopping::No, "SIGTERM is for once");
-                self.stopping = Stopping::InOrder;
+                self.ends += 1;
+                let several = u32::from(self.node.setup.attempts == Attempts::Several);
+                assert!(self.ends <= self.node.attempt + 1 + several, "SIGTERM is for once");
+                if self.stopping == Stopping::No {
+                    self.stopping = Stopping::InOrder;
+                }
                 self.send(signal, |process| process.branch.is_none_or(|branch| !spared.contains(&branch)));
             }
             Action::SignalBranch { root, signal } => {
                 self.assert_not_reaped(root, signal);
+                self.sidecars_told = true;
                 if self.stopping == Stopping::InOrder {
                     self.assert_turn_of(root);
                 }
@@ -138,11 +162,25 @@ impl World {
                     }
                 }
             }
+            Action::KillOthers { spared } => {
+                for process in &mut self.processes {
+                    if process.life == Life::Living
+                        && process.branch.is_none_or(|branch| !spared.contains(&branch))
+                    {
+                        process.life = Life::Ended(ExitReason::Signal(9));
+                    }
+                }
+            }
+            Action::PublishDeadline { .. } => {
+                self.deadlines += 1;
+                assert_eq!(self.deadlines, 1, "one deadline");
+            }
             Action::LookAtTree => self.reap(),
             Action::StartTimer { timer, after } => {
                 self.timers.insert(timer, self.now + after);
             }
             Action::Tell(message) => self.told.push(message),
+            Action::Announce(Announcement::Restarting { attempt }) => self.assert_fresh(attempt),
             Action::Announce(announcement) => self.gave_up |= announcement == Announcement::GaveUp,
             Action::Exit(conclusion) => {
                 let reaped = self.processes.iter().all(|process| process.life == Life::Reaped);
@@ -153,11 +191,16 @@ impl World {
     }
 
     fn spawn(&mut self, member: Member) {
-        assert_eq!(self.stopping, Stopping::No, "{member:?} is started while the node stops");
+        let may_start = match (member, self.node.setup.attempts) {
+            (Member::Worker(_), _) | (_, Attempts::One) => self.stopping == Stopping::No,
+            (Member::Sidecar(_), Attempts::Several) => !self.sidecars_told,
+        };
+        assert!(may_start, "{member:?} is started while the node stops");
         let (fails, stubborn) = match member {
             Member::Worker(worker) => {
-                assert!(!self.spawned.contains(&worker), "worker {worker} is started twice");
-                self.spawned.push(worker);
+                let once = (self.node.attempt(), worker);
+                assert!(!self.spawned.contains(&once), "worker {worker} is started twice");
+                self.spawned.push(once);
                 self.workers[worker]
             }
             Member::Sidecar(sidecar) => {
@@ -173,6 +216,20 @@ impl World {
             self.processes.last_mut().unwrap().branch = Some(pid);
         }
         self.feed(Event::Spawned { member, pid });
+    }
+
+    /// An attempt begins: nobody of an earlier one is alive, and nobody was told to go that stays.
+    fn assert_fresh(&mut self, attempt: u32) {
+        assert_eq!(self.node.attempt(), attempt);
+        assert!(!self.sidecars_told, "sidecars were stopped");
+        assert_eq!(self.living_workers(), 0, "{:?}", self.processes);
+        self.stopping = Stopping::No;
+    }
+
+    /// Workers and what they left behind.
+    pub(in crate::supervisor) fn living_workers(&self) -> usize {
+        let is_worker = |process: &&Process| process.branch.is_none() && process.life == Life::Living;
+        self.processes.iter().filter(is_worker).count()
     }
 
     fn send(&mut self, signal: Signal, is_meant: impl Fn(&Process) -> bool) {
@@ -224,7 +281,7 @@ impl World {
         }
     }
 
-    fn fire_next_timer(&mut self) {
+    pub(in crate::supervisor) fn fire_next_timer(&mut self) {
         if let Some((&timer, &at)) = self.timers.iter().min_by_key(|(_, at)| **at) {
             self.timers.remove(&timer);
             self.now = self.now.max(at);
@@ -239,7 +296,7 @@ impl World {
         (0..self.processes.len()).filter(|index| self.processes[*index].life == Life::Living).collect()
     }
 
-    fn happen(&mut self, happening: Happening) {
+    pub(in crate::supervisor) fn happen(&mut self, happening: Happening) {
         self.now += Duration::from_millis(7);
         match happening {
             Happening::Exit(nth, code) => {
@@ -261,10 +318,16 @@ impl World {
             Happening::Signal(signal) => self.feed(Event::SignalReceived(signal)),
             Happening::Lifeline => self.feed(Event::LifelineEnded),
             Happening::GuardLost => self.feed(Event::GuardLost),
-            Happening::Stop(code) => {
-                let cause = Cause::WorkerExited { code };
-                let verdict = identity(0).failure(cause, code, Duration::ZERO);
-                self.feed(Event::Told(LeaderMessage::Stop { verdict, manner: StopManner::Orderly }));
+            Happening::Stop(code, manner) => {
+                self.feed(Event::Told(LeaderMessage::Stop { verdict: verdict(code), manner }));
+            }
+            Happening::StopAttempt(ahead) => {
+                let failure = Failure { attempt: self.node.attempt() + ahead, ..verdict(1) };
+                self.feed(Event::Told(LeaderMessage::StopAttempt(failure)));
+            }
+            Happening::Begin(ahead) => {
+                let attempt = self.node.attempt() + ahead;
+                self.feed(Event::Told(LeaderMessage::Begin { attempt }));
             }
             Happening::Release(code) => {
                 self.released_with_0 |= code == 0;
@@ -276,14 +339,25 @@ impl World {
 }
 
 /// A sidecar: its policy, whether its start fails and whether it ignores SIGTERM.
-type SidecarCase = (RestartPolicy, bool, bool);
+pub(in crate::supervisor) type SidecarCase = (RestartPolicy, bool, bool);
 
-fn sidecars() -> impl Strategy<Value = Vec<SidecarCase>> {
+fn verdict(code: u8) -> Failure {
+    identity(0).failure(Cause::WorkerExited { code }, code, Duration::ZERO)
+}
+
+/// What a job may allow.
+pub(in crate::supervisor) fn rules() -> impl Strategy<Value = (Attempts, Option<Preemption>)> {
+    let attempts = prop_oneof![Just(Attempts::One), Just(Attempts::Several)];
+    let preemption = Preemption { signal: Signal::USR1, timeout: Duration::from_secs(30) };
+    (attempts, prop::option::of(Just(preemption)))
+}
+
+pub(in crate::supervisor) fn sidecars() -> impl Strategy<Value = Vec<SidecarCase>> {
     let policy = prop::sample::select(RestartPolicy::ALL.map(|(_, policy)| policy).to_vec());
     proptest::collection::vec((policy, prop::bool::weighted(0.1), prop::bool::weighted(0.3)), 0..4)
 }
 
-fn identity(node_rank: u32) -> Identity {
+pub(in crate::supervisor) fn identity(node_rank: u32) -> Identity {
     Identity { node_rank, host: "host".into(), job_id: "job".into() }
 }
 
@@ -301,14 +375,17 @@ fn happenings(is_job: bool) -> impl Strategy<Value = Vec<Happening>> {
         2 => Just(Happening::Timer),
         1 => signals.prop_map(Happening::Signal),
     ];
+    let manner = prop_oneof![Just(StopManner::Orderly), Just(StopManner::Preempted { remaining_ms: 5_000 })];
     let from_outside = prop_oneof![
-        Just(Happening::Lifeline),
-        Just(Happening::GuardLost),
-        (1..=255_u8).prop_map(Happening::Stop),
-        any::<u8>().prop_map(Happening::Release),
-        Just(Happening::LinkLost),
+        1 => Just(Happening::Lifeline),
+        1 => Just(Happening::GuardLost),
+        1 => (1..=255_u8, manner).prop_map(|(code, manner)| Happening::Stop(code, manner)),
+        4 => (0..2_u32).prop_map(Happening::StopAttempt),
+        8 => (0..3_u32).prop_map(Happening::Begin),
+        1 => any::<u8>().prop_map(Happening::Release),
+        1 => Just(Happening::LinkLost),
     ];
-    let any = if is_job { prop_oneof![8 => common, 1 => from_outside].boxed() } else { common.boxed() };
+    let any = if is_job { prop_oneof![5 => common, 1 => from_outside].boxed() } else { common.boxed() };
     proptest::collection::vec(any, 0..40)
 }
 
@@ -321,14 +398,15 @@ proptest! {
     fn every_run_of_a_job_ends_in_order(
         workers in proptest::collection::vec((prop::bool::weighted(0.05), any::<bool>()), 1..4),
         sidecars in sidecars(),
+        rules in rules(),
         happenings in happenings(true),
     ) {
-        let mut world = World::new(job(), workers, sidecars);
+        let mut world = World::new(job(), rules, workers, sidecars);
         for happening in happenings {
             world.happen(happening);
         }
         world.happen(Happening::Signal(Signal::TERM));
-        for _ in 0..20 {
+        for _ in 0..30 {
             world.happen(Happening::Reap);
             world.happen(Happening::Timer);
         }
@@ -342,11 +420,12 @@ proptest! {
     #[test]
     fn sidecars_keep_no_node_from_ending(
         worker_count in 1..4_usize,
+        rules in rules(),
         sidecars in sidecars(),
         ends in proptest::collection::vec((any::<usize>(), any::<u8>()), 0..20),
     ) {
         let fails_job = sidecars.iter().any(|sidecar| sidecar.0 == RestartPolicy::Fail);
-        let mut world = World::new(job(), vec![(false, true); worker_count], sidecars);
+        let mut world = World::new(job(), rules, vec![(false, true); worker_count], sidecars);
         for (nth, code) in ends {
             let alive: Vec<usize> = world.living().into_iter().filter(|index| world.processes[*index].branch.is_some()).collect();
             if !alive.is_empty() {
@@ -368,38 +447,65 @@ proptest! {
             prop_assert_eq!(&world.told, &[NodeMessage::Finished { attempt: 0 }]);
         }
         world.happen(Happening::Release(0));
+        for _ in 0..20 {
+            world.happen(Happening::Reap);
+            world.happen(Happening::Timer);
+        }
         prop_assert!(world.conclusion.is_some());
     }
 
-    /// A node says `Failed` before `Stopped`, and `Finished` at most once and never after either.
+    /// What a node says is in order: of each attempt one end, of no attempt after a later one, `Stopped` after
+    /// everything.
     #[test]
     fn the_leader_hears_things_in_order(
         workers in proptest::collection::vec((prop::bool::weighted(0.05), any::<bool>()), 1..4),
         sidecars in sidecars(),
+        rules in rules(),
         happenings in happenings(true),
     ) {
-        let mut world = World::new(job(), workers, sidecars);
+        let mut world = World::new(job(), rules, workers, sidecars);
         for happening in happenings {
             world.happen(happening);
         }
-        let position = |wanted: fn(&NodeMessage) -> bool| world.told.iter().position(wanted);
-        let finished = world.told.iter().filter(|message| **message == NodeMessage::Finished { attempt: 0 }).count();
-        let failed = world.told.iter().filter(|message| matches!(message, NodeMessage::Failed(_))).count();
-        prop_assert!(finished <= 1 && failed <= 1, "{:?}", world.told);
-        if let (Some(finished), Some(other)) =
-            (position(|m| *m == NodeMessage::Finished { attempt: 0 }), position(|m| *m != NodeMessage::Finished { attempt: 0 })) {
-            prop_assert!(finished < other, "{:?}", world.told);
+        let told = &world.told;
+        let mut attempt = 0;
+        let (mut finished, mut failed, mut gone, mut stopped, mut final_failures) = (false, false, false, false, 0);
+        for message in told {
+            prop_assert!(!stopped || matches!(message, NodeMessage::Stopped), "{:?}", told);
+            let of = match message {
+                NodeMessage::Finished { attempt } | NodeMessage::WorkersGone { attempt } => *attempt,
+                NodeMessage::Failed(failure) => failure.attempt,
+                NodeMessage::Heartbeat | NodeMessage::Stopped => attempt,
+            };
+            prop_assert!(of >= attempt, "{:?}", told);
+            if of > attempt {
+                (attempt, finished, failed, gone) = (of, false, false, false);
+            }
+            let was = match message {
+                NodeMessage::Finished { .. } => std::mem::replace(&mut finished, true) || failed || gone,
+                NodeMessage::WorkersGone { .. } => std::mem::replace(&mut gone, true),
+                NodeMessage::Failed(Failure { cause: Cause::WorkerExited { .. } | Cause::WorkerKilled { .. } | Cause::WorkerNotStarted { .. }, .. }) => std::mem::replace(&mut failed, true) || finished || gone,
+                NodeMessage::Failed(_) => {
+                    final_failures += 1;
+                    final_failures > 1
+                }
+                NodeMessage::Stopped => {
+                    stopped = true;
+                    false
+                }
+                NodeMessage::Heartbeat => true,
+            };
+            prop_assert!(!was, "{:?}", told);
         }
-        if let (Some(failed), Some(stopped)) =
-            (position(|m| matches!(m, NodeMessage::Failed(_))), position(|m| *m == NodeMessage::Stopped)) {
-            prop_assert!(failed < stopped, "{:?}", world.told);
+        if world.node.setup.attempts == Attempts::One {
+            prop_assert!(attempt == 0 && !gone, "{:?}", told);
         }
     }
 
     /// A plain init ends exactly when its program does, with the program's code.
     #[test]
     fn every_plain_run_ends_with_its_program(stubborn: bool, happenings in happenings(false), code: u8) {
-        let mut world = World::new(Mode::Plain { target: Target::Process }, vec![(false, stubborn)], Vec::new());
+        let mut world = World::new(Mode::Plain { target: Target::Process }, (Attempts::One, None), vec![(false, stubborn)], Vec::new());
         for happening in happenings {
             world.happen(happening);
         }

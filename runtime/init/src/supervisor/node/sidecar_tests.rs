@@ -21,7 +21,14 @@ struct Harness {
 impl Harness {
     fn new(policies: &[RestartPolicy]) -> Self {
         let mode = Mode::Job { own: identity(), leader: identity() };
-        let setup = Setup { mode, ranks: vec![0], sidecars: policies.to_vec(), grace_period: GRACE };
+        let setup = Setup {
+            mode,
+            ranks: vec![0],
+            sidecars: policies.to_vec(),
+            grace_period: GRACE,
+            attempts: Attempts::One,
+            preemption: None,
+        };
         Self { node: Node::new(setup), now: Duration::ZERO }
     }
 

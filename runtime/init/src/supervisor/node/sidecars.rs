@@ -160,10 +160,9 @@ impl Node {
         let before = std::mem::replace(&mut self.sidecars[index].status, Status::Running { pid, since: now });
         match (&self.state, before) {
             (State::Running, Status::NotStarted) => self.start_next(actions),
-            (State::Running, _) => self.sidecars[index].restarts += 1,
+            _ if self.sidecars_live() => self.sidecars[index].restarts += 1,
             // The decision to stop fell while this one was being started, so it missed the SIGTERM.
-            (State::Stopping { .. } | State::Waiting { .. }, _) => self.kill(actions),
-            (State::Done, _) => {}
+            _ => self.kill(actions),
         }
     }
 
@@ -208,11 +207,11 @@ impl Node {
         last_lines: Vec<String>,
         actions: &mut Vec<Action>,
     ) {
-        let sidecar = &mut self.sidecars[index];
-        sidecar.status = Status::Ended;
-        if !matches!(self.state, State::Running) {
+        self.sidecars[index].status = Status::Ended;
+        if !self.sidecars_live() {
             return self.on_sidecar_stopped(index, actions);
         }
+        let sidecar = &mut self.sidecars[index];
         if sidecar.policy == RestartPolicy::Fail {
             let (cause, exit_code) = end.cause(index);
             return self.fail(now, Culprit::Node, cause, exit_code, last_lines, actions);
@@ -233,7 +232,7 @@ impl Node {
     }
 
     pub(super) fn on_restart_timer(&mut self, index: usize, actions: &mut Vec<Action>) {
-        if matches!(self.state, State::Running) && self.sidecars[index].status == Status::BackingOff {
+        if self.sidecars_live() && self.sidecars[index].status == Status::BackingOff {
             actions.push(Action::Spawn(Member::Sidecar(index)));
         }
     }

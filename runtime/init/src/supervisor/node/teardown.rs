@@ -4,6 +4,8 @@
 //! A sidecar may serve the workers (a proxy, a checkpoint's upload), so it lives until they are gone. What cannot
 //! wait for ever is the sidecars' own end: when a fifth of the grace period is left they are asked to stop even so,
 //! or one worker that ignores SIGTERM would have them killed without a word.
+//!
+//! At the end of an attempt that another may follow the sidecars are left out of all this.
 
 use std::time::Duration;
 
@@ -29,6 +31,8 @@ pub(super) enum Teardown {
     Sidecar(usize),
     /// Everybody has been sent SIGTERM.
     Everybody,
+    /// SIGKILL was sent to all but the sidecars.
+    KillingWorkers,
     /// SIGKILL was sent.
     Killing,
 }
@@ -37,34 +41,68 @@ pub(super) enum Teardown {
 
 impl Node {
     pub(super) fn begin_stopping(&mut self, outcome: Outcome, actions: &mut Vec<Action>) {
-        let grace_period = self.setup.grace_period;
+        self.begin_stopping_within(self.setup.grace_period, outcome, actions);
+    }
+
+    pub(super) fn begin_stopping_within(
+        &mut self,
+        grace_period: Duration,
+        outcome: Outcome,
+        actions: &mut Vec<Action>,
+    ) {
         let spared = self.sidecar_pids();
-        let has_sidecars = !spared.is_empty();
-        let teardown = if has_sidecars { Teardown::Workers } else { Teardown::Everybody };
+        let keeps_sidecars = matches!(outcome, Outcome::Attempt(_));
+        let teardown =
+            if keeps_sidecars || !spared.is_empty() { Teardown::Workers } else { Teardown::Everybody };
         self.state = State::Stopping { teardown, outcome };
         actions.push(Action::SignalTree { signal: Signal::TERM, spared });
-        actions.push(Action::StartTimer { timer: Timer::Grace, after: grace_period });
-        if has_sidecars {
-            actions.push(Action::StartTimer { timer: Timer::LastCall, after: grace_period * 4 / 5 });
-        }
+        self.start_grace(grace_period, actions);
         self.look_for_others(actions);
         // Often nobody is left, and then no SIGCHLD will come to say so.
         actions.push(Action::LookAtTree);
     }
 
-    /// Once no worker runs, the sidecars' turn comes as soon as what the workers left behind is gone too.
-    pub(super) fn look_for_others(&self, actions: &mut Vec<Action>) {
-        if let State::Stopping { teardown: Teardown::Workers, .. } = &self.state
-            && !self.workers.iter().any(|worker| matches!(worker, Worker::Running { .. }))
+    /// While the workers of an attempt are being stopped it turns out that none follows: it is the sidecars' turn
+    /// too, with a whole grace period for what is still to be done.
+    pub(super) fn make_final(&mut self, outcome: Outcome, actions: &mut Vec<Action>) {
+        let State::Stopping { outcome: known, .. } = &mut self.state else { return };
+        *known = outcome;
+        self.start_grace(self.setup.grace_period, actions);
+        self.look_for_others(actions);
+        actions.push(Action::LookAtTree);
+    }
+
+    fn start_grace(&self, grace_period: Duration, actions: &mut Vec<Action>) {
+        actions.push(Action::StartTimer { timer: Timer::Grace, after: grace_period });
+        if let State::Stopping { teardown: Teardown::Workers | Teardown::KillingWorkers, outcome } =
+            &self.state
+            && !matches!(outcome, Outcome::Attempt(_))
         {
-            actions.push(Action::LookForOthers { spared: self.sidecar_pids() });
+            actions.push(Action::StartTimer { timer: Timer::LastCall, after: grace_period * 4 / 5 });
+        }
+    }
+
+    /// Once no worker runs, the sidecars' turn (or the end of the attempt) comes as soon as what the workers left
+    /// behind is gone too. Where no sidecar runs the kernel says so by itself, and better.
+    pub(super) fn look_for_others(&self, actions: &mut Vec<Action>) {
+        let spared = self.sidecar_pids();
+        if let State::Stopping { teardown: Teardown::Workers | Teardown::KillingWorkers, .. } = &self.state
+            && !self.workers.iter().any(|worker| matches!(worker, Worker::Running { .. }))
+            && !spared.is_empty()
+        {
+            actions.push(Action::LookForOthers { spared });
         }
     }
 
     /// Only sidecars are left.
     pub(super) fn on_others_gone(&mut self, actions: &mut Vec<Action>) {
-        if let State::Stopping { teardown: Teardown::Workers, .. } = &self.state {
-            self.stop_last_sidecar(actions);
+        let State::Stopping { teardown: Teardown::Workers | Teardown::KillingWorkers, outcome } = &self.state
+        else {
+            return;
+        };
+        match outcome {
+            Outcome::Attempt(ended) => self.settle(ended.clone(), actions),
+            Outcome::Succeeded | Outcome::Failed(_) | Outcome::Leaving(_) => self.stop_last_sidecar(actions),
         }
     }
 
@@ -92,10 +130,10 @@ impl Node {
     }
 
     /// The grace period is nearly over: sidecars whose turn has not come are asked now.
-    pub(super) fn on_last_call(&mut self, actions: &mut Vec<Action>) {
+    fn on_last_call(&mut self, actions: &mut Vec<Action>) {
         let State::Stopping { teardown, .. } = &mut self.state else { return };
         let untold = match *teardown {
-            Teardown::Workers => self.sidecars.len(),
+            Teardown::Workers | Teardown::KillingWorkers => self.sidecars.len(),
             Teardown::Sidecar(current) => current,
             Teardown::Everybody | Teardown::Killing => return,
         };
@@ -106,39 +144,69 @@ impl Node {
 
     /// No more grace.
     pub(super) fn kill(&mut self, actions: &mut Vec<Action>) {
-        let (State::Stopping { outcome, .. } | State::Waiting { outcome }) = &self.state else { return };
-        if matches!(self.state, State::Stopping { teardown: Teardown::Killing, .. }) {
-            return;
-        }
-        let outcome = outcome.clone();
-        self.state = State::Stopping { teardown: Teardown::Killing, outcome };
+        let outcome = match &self.state {
+            State::Stopping { teardown: Teardown::Killing, .. }
+            | State::Stopping { teardown: Teardown::KillingWorkers, outcome: Outcome::Attempt(_) }
+            | State::Running
+            | State::Done => return,
+            State::Saving { verdict, .. } => Outcome::Failed(verdict.clone()),
+            State::Idle { ended } => Outcome::Attempt(ended.clone()),
+            State::Stopping { outcome, .. } | State::Waiting { outcome } => outcome.clone(),
+        };
+        let teardown = match outcome {
+            Outcome::Attempt(_) => Teardown::KillingWorkers,
+            Outcome::Succeeded | Outcome::Failed(_) | Outcome::Leaving(_) => Teardown::Killing,
+        };
+        self.state = State::Stopping { teardown, outcome };
         actions.push(Action::StartTimer { timer: Timer::GiveUp, after: KILL_LIMIT });
-        kill_round(actions);
+        self.kill_round(actions);
     }
 
     pub(super) fn on_teardown_timer(&mut self, timer: Timer, actions: &mut Vec<Action>) {
-        let State::Stopping { teardown, .. } = self.state else { return };
+        let teardown = match &self.state {
+            State::Stopping { teardown, .. } => *teardown,
+            State::Saving { .. } if timer == Timer::Grace => return self.kill(actions),
+            State::Saving { .. } if timer == Timer::LastCall => {
+                return self.on_last_call_while_saving(actions);
+            }
+            State::Running
+            | State::Saving { .. }
+            | State::Idle { .. }
+            | State::Waiting { .. }
+            | State::Done => return,
+        };
         match (timer, teardown) {
             (Timer::LastCall, _) => self.on_last_call(actions),
             (Timer::Grace, _) => self.kill(actions),
-            (Timer::KillAgain, Teardown::Killing) => kill_round(actions),
+            (Timer::KillAgain, Teardown::Killing | Teardown::KillingWorkers) => self.kill_round(actions),
             (Timer::GiveUp, Teardown::Killing) => {
                 actions.push(Action::Announce(Announcement::GaveUp));
                 self.on_tree_empty(actions);
+            }
+            // Nothing is said to the leader: without this node's word there is no other attempt.
+            (Timer::GiveUp, Teardown::KillingWorkers) => {
+                actions.push(Action::Announce(Announcement::GaveUp));
             }
             // Left over from a state that is past, or not about the tree.
             (Timer::KillAgain | Timer::GiveUp | Timer::Release | Timer::Restart { .. }, _) => {}
         }
     }
 
+    /// One round of SIGKILL.
+    fn kill_round(&self, actions: &mut Vec<Action>) {
+        let spared = self.sidecar_pids();
+        actions.push(match &self.state {
+            State::Stopping { teardown: Teardown::KillingWorkers, .. } if !spared.is_empty() => {
+                Action::KillOthers { spared }
+            }
+            _ => Action::KillTree,
+        });
+        actions.push(Action::StartTimer { timer: Timer::KillAgain, after: KILL_AGAIN });
+        self.look_for_others(actions);
+        actions.push(Action::LookAtTree);
+    }
+
     fn sidecar_pids(&self) -> Vec<Pid> {
         self.sidecars.iter().filter_map(Sidecar::pid).collect()
     }
-}
-
-/// One round of SIGKILL.
-fn kill_round(actions: &mut Vec<Action>) {
-    actions.push(Action::KillTree);
-    actions.push(Action::StartTimer { timer: Timer::KillAgain, after: KILL_AGAIN });
-    actions.push(Action::LookAtTree);
 }

@@ -1,5 +1,6 @@
 //! The races of one node, each as a table of events and what follows.
 
+use super::ending::RELEASE_MARGIN;
 use super::teardown::{KILL_AGAIN, KILL_LIMIT};
 use super::*;
 use crate::control::StopManner;
@@ -23,7 +24,14 @@ struct Harness {
 impl Harness {
     fn job() -> Self {
         let mode = Mode::Job { own: identity(1), leader: identity(0) };
-        Self::with(Setup { mode, ranks: vec![2, 3], sidecars: Vec::new(), grace_period: GRACE })
+        Self::with(Setup {
+            mode,
+            ranks: vec![2, 3],
+            sidecars: Vec::new(),
+            grace_period: GRACE,
+            attempts: Attempts::One,
+            preemption: None,
+        })
     }
 
     fn plain(target: Target) -> Self {
@@ -32,6 +40,8 @@ impl Harness {
             ranks: vec![0],
             sidecars: Vec::new(),
             grace_period: GRACE,
+            attempts: Attempts::One,
+            preemption: None,
         })
     }
 
