@@ -48,10 +48,11 @@ pub fn descendants(of: Pid) -> io::Result<Vec<Process>> {
     let Some(mut before) = walk(of) else { return scan(of) };
     for _ in 0..WALK_ROUNDS {
         let Some(found) = walk(of) else { break };
-        // The kernel's lists of children may lack somebody while others end, so they are believed when a second
-        // look shows nobody new.
+        // The kernel's lists of children may lack somebody while others end: whose parent ends between a look at the
+        // new parent and one at the old is in neither list. That happens once to each, so what two looks agree on is
+        // believed; that a second one shows nobody new is not enough, since it may be the one that lacks somebody.
         let known: HashSet<Pid> = before.iter().map(|process| process.pid).collect();
-        if found.iter().all(|process| known.contains(&process.pid)) {
+        if found.len() == known.len() && found.iter().all(|process| known.contains(&process.pid)) {
             return Ok(found);
         }
         before = found;
