@@ -89,6 +89,18 @@ impl Launcher {
         self.args(["--sidecar", &option])
     }
 
+    /// The same by way of a shell, which does something before it becomes the launcher: `script` ends with
+    /// `exec "$@"`.
+    pub fn by_shell(self, script: &str) -> Self {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script, "sh"]).arg(self.command.get_program()).args(self.command.get_args());
+        command.env_clear().envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        if let Some(folder) = self.command.get_current_dir() {
+            command.current_dir(folder);
+        }
+        Self { command }
+    }
+
     /// Another working directory.
     pub fn current_dir(mut self, folder: PathBuf) -> Self {
         self.command.current_dir(folder);

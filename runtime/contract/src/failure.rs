@@ -164,7 +164,11 @@ impl fmt::Display for Failure {
             Cause::Preempted { signal } => write!(f, "was preempted ({signal})"),
             Cause::StartUpFailed { reason } => write!(f, "could not begin: {reason}"),
         }?;
-        let was_killed = matches!(&self.cause, Cause::WorkerKilled { signal } if signal == "SIGKILL");
+        let was_killed = match &self.cause {
+            Cause::WorkerKilled { signal } => signal == "SIGKILL",
+            Cause::NodeLost { .. } => true,
+            _ => false,
+        };
         if let (true, Some(oom)) = (was_killed, &self.oom) {
             write!(f, ": {oom}")?;
         }

@@ -34,9 +34,6 @@ pub struct MemoryKill {
     limit: Option<u64>,
 }
 
-/// Code of a launcher whose job was killed because of its memory: 128 + SIGKILL, as if the kernel had done it.
-pub(super) const MEMORY_KILL_CODE: u8 = 137;
-
 // === impl Telling ===
 
 impl Telling {

@@ -4,6 +4,7 @@
 //! job never met, or is none of ours) the operation's own error tells what it can.
 
 use tractorun_contract::cypress;
+use tractorun_contract::exit::InitExit;
 use tractorun_contract::failure::{Cause, FAILURE_ATTRIBUTE, Failure};
 use tractorun_yt::value::{self, ValueExt};
 use tractorun_yt::{BatchRequest, Client, Error, JobFilter, StderrRange, YsonValue, YtError, codes};
@@ -11,7 +12,7 @@ use tractorun_yt::{BatchRequest, Client, Error, JobFilter, StderrRange, YsonValu
 use crate::report::ExitStatus;
 use crate::settings::{Place, ProxyStderrMode};
 
-use super::telling::{MEMORY_KILL_CODE, MemoryKill, TAIL_LINES, Telling};
+use super::telling::{MemoryKill, TAIL_LINES, Telling};
 use super::{End, Followed};
 
 /// Incarnations that are looked through for ours, newest first: another run may have begun meanwhile.
@@ -108,7 +109,7 @@ async fn explain(followed: &Followed, record: Option<Record>) -> (Telling, ExitS
         let node = job.as_ref().and_then(FailedJob::node);
         let telling = Telling::of_memory_kill(kill, node.as_deref(), failure);
         let telling = telling.with_tail(failed_job_tail(followed, job).await);
-        return (telling, ExitStatus::Job(MEMORY_KILL_CODE));
+        return (telling, ExitStatus::Job(InitExit::LostNode.code()));
     }
     if let Some(failure) = failure {
         return (Telling::of_record(failure, Place::Cluster), ExitStatus::Job(failure.exit_code));

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// no memory left.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutOfMemory {
-    /// How many; 0 where the kernel does not count them (see [`OomEvidence::FailCount`]).
+    /// How many; 0 where nobody counts them ([`OomEvidence::FailCount`], [`OomEvidence::Cluster`]).
     pub kills: u64,
     /// Where this is known from.
     pub evidence: OomEvidence,
@@ -28,6 +28,8 @@ pub enum OomEvidence {
     /// `memory.failcnt` of cgroup v1 has risen, on a kernel before 4.13, which counts no kills: a process that was
     /// killed by SIGKILL is likely, not surely, one of them.
     FailCount,
+    /// The cluster, which killed the whole job: it watches the memory limit itself, beside the kernel.
+    Cluster,
     /// Something newer than this program.
     #[serde(other)]
     Other,
@@ -37,7 +39,10 @@ impl fmt::Display for OutOfMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.evidence {
             OomEvidence::FailCount => "probably out of memory",
-            OomEvidence::MemoryEvents | OomEvidence::OomControl | OomEvidence::Other => "out of memory",
+            OomEvidence::MemoryEvents
+            | OomEvidence::OomControl
+            | OomEvidence::Cluster
+            | OomEvidence::Other => "out of memory",
         })?;
         match self.limit_bytes {
             Some(limit) => write!(f, " (limit {})", Bytes(limit)),

@@ -175,6 +175,8 @@ mod tests {
     use tokio::io::duplex;
     use tokio::net::{TcpListener, TcpStream};
 
+    use tractorun_contract::failure::Fates;
+
     use super::*;
     use crate::control::message::{LeaderMessage, NodeMessage};
     use crate::control::wire::{ToLeader, ToNode};
@@ -267,7 +269,7 @@ mod tests {
         let (outbox, node_outbox) = mpsc::unbounded_channel::<ToLeader>();
         let (_close, closing) = watch::channel(false);
         for _ in 0..100 {
-            outbox.send(ToLeader::Message(NodeMessage::Stopped)).unwrap();
+            outbox.send(ToLeader::Message(NodeMessage::Stopped { fates: Fates::default() })).unwrap();
         }
         drop(leader);
         let end = run(node, node_outbox, |_: ToNode| (), LONG, closing).await;

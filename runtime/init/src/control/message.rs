@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
-use tractorun_contract::failure::Failure;
+use tractorun_contract::failure::{Failure, Fates};
 
 /// What a node tells the leader.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,7 +28,10 @@ pub enum NodeMessage {
         attempt: u32,
     },
     /// Nobody of the node's tree is alive any more, after a `Stop` or a failure of its own that is final.
-    Stopped,
+    Stopped {
+        /// What became of its workers in the last attempt.
+        fates: Fates,
+    },
 }
 
 /// What the leader tells a node.

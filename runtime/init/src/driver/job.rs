@@ -17,12 +17,13 @@ use tractorun_sys::{Signal, tree};
 use super::drain::Draining;
 use super::signals::{Kind, Signals};
 use super::timers::Timers;
-use super::{Clock, Driver, GuardLine, Leadership, Lifeline, Starter, say_error};
+use super::{Clock, Driver, GuardLine, Leadership, Lifeline, Reaping, Starter, say_error};
 use crate::job::{
     self, Environment, JobPlan, LogPlan, Prefix, SidecarPlan, StartUpError, Started, WorkerPlan,
 };
 use crate::logs::{self, Logs, Table};
 use crate::metrics::{self, Facts, Monitor, Questions};
+use crate::oom::OomWatch;
 use crate::output::{Pump, Sink, Style};
 use crate::rendezvous::Membership;
 use crate::supervisor::{Attempts, Conclusion, Identity, Leader, Member, Mode, Node, Rules, Setup};
@@ -176,6 +177,7 @@ async fn run_started(
         // Nodes that stop ship their last lines before they say so.
         grace_period: plan.grace_period + draining.limit(),
         restarts: plan.restarts.clone(),
+        workers_per_node: u32::try_from(plan.workers.len()).unwrap_or(u32::MAX),
         preemption_timeout: plan.preemption.map_or(plan.grace_period, |preemption| preemption.timeout),
     };
     let leadership = hub.map(|hub| Leadership { leader: Leader::new(nodes, rules, clock.now()), hub });
@@ -196,6 +198,8 @@ async fn run_started(
         leadership,
         stop_requested,
         others_but: None,
+        oom: OomWatch::start(),
+        reaping: Reaping::No,
         conclusion: None,
         monitor,
         questions,

@@ -27,11 +27,12 @@ use self::timers::Timers;
 use crate::control::{Hub, HubEvent, Link, LinkEvent, NodeMessage};
 use crate::logs::Outcome;
 use crate::metrics::{Monitor, Questions};
+use crate::oom::OomWatch;
 use crate::output::Pump;
 use crate::rendezvous::StopRequest;
 use crate::supervisor::{
     Action, Announcement, Conclusion, Event, Leader, LeaderAction, LeaderEvent, Member, Node, Sidecar,
-    Target, Timer,
+    Target, Timer, Traces,
 };
 
 pub use clock::Clock;
@@ -54,6 +55,9 @@ struct Driver {
     stop_requested: Option<StopRequest>,
     /// Asked for by [`Action::LookForOthers`]: done once per round of reaping, since it reads all of `/proc`.
     others_but: Option<Vec<Pid>>,
+    /// Of the attempt that runs.
+    oom: OomWatch,
+    reaping: Reaping,
     conclusion: Option<Conclusion>,
     monitor: Monitor,
     questions: Questions,
@@ -73,6 +77,22 @@ trait Starter {
 
     /// Tells the workers when they will be killed, from now.
     fn publish_deadline(&mut self, after: Duration) -> io::Result<()>;
+}
+
+/// Whether [`Driver::reap`] is at work further up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reaping {
+    No,
+    Once,
+    /// It is, and somebody wants another look.
+    Again,
+}
+
+/// Who is left when all that ended are reaped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    Some,
+    Nobody,
 }
 
 /// Timers of the node and of the leader.
@@ -249,7 +269,9 @@ impl Driver {
             }
             // The cluster kills all jobs once one has failed, so lines must be in their tables before the leader
             // hears that it may let everybody go.
-            Action::Tell(NodeMessage::Stopped) if self.draining.hold(NodeMessage::Stopped) => {
+            Action::Tell(ref message @ NodeMessage::Stopped { .. })
+                if self.draining.hold(message.clone()) =>
+            {
                 self.pump.finish();
                 self.draining.begin();
             }
@@ -267,6 +289,10 @@ impl Driver {
     }
 
     fn spawn(&mut self, member: Member) -> Event {
+        if member == Member::Worker(0) && self.node.attempt() > 0 {
+            // What an earlier attempt lost is not this one's.
+            self.oom = OomWatch::start();
+        }
         let command = match self.starter.command(member, self.node.attempt(), &mut self.pump) {
             Ok(command) => command,
             Err(error) => {
@@ -288,22 +314,56 @@ impl Driver {
 
     /// The one reaper: takes every child that has ended.
     fn reap(&mut self) {
+        if self.reaping != Reaping::No {
+            // What is being told has led here; whoever tells looks again when it is done.
+            self.reaping = Reaping::Again;
+            return;
+        }
         loop {
-            match reap_any() {
-                Ok(Reaped::Child(pid, reason)) => {
-                    let stderr_tail = match self.node.member_of(pid) {
-                        Some(member) => self.pump.drain(member),
-                        None => Vec::new(),
-                    };
-                    self.feed(Event::ChildExited { pid, reason: to_contract(reason), stderr_tail });
-                }
-                Ok(Reaped::NoneEnded) => return self.look_for_others(),
-                Ok(Reaped::NoChildren) => {
-                    self.others_but = None;
-                    return self.feed(Event::TreeEmpty);
-                }
-                Err(error) => return error!("cannot reap: {error}"),
+            self.reaping = Reaping::Once;
+            // All before the first is told of: what that leads to cannot have ended the others.
+            let (ended, rest) = self.take_ended();
+            let has_news = !ended.is_empty();
+            for event in ended {
+                self.feed(event);
             }
+            if has_news {
+                continue;
+            }
+            match rest {
+                Ok(Rest::Some) => self.look_for_others(),
+                Ok(Rest::Nobody) => {
+                    self.others_but = None;
+                    self.feed(Event::TreeEmpty);
+                }
+                Err(error) => error!("cannot reap: {error}"),
+            }
+            if self.reaping == Reaping::Once {
+                self.reaping = Reaping::No;
+                return;
+            }
+        }
+    }
+
+    /// Reaps all that have ended; says whether anybody is left.
+    fn take_ended(&mut self) -> (Vec<Event>, io::Result<Rest>) {
+        let mut ended = Vec::new();
+        loop {
+            let (pid, reason) = match reap_any() {
+                Ok(Reaped::Child(pid, reason)) => (pid, reason),
+                Ok(Reaped::NoneEnded) => return (ended, Ok(Rest::Some)),
+                Ok(Reaped::NoChildren) => return (ended, Ok(Rest::Nobody)),
+                Err(error) => return (ended, Err(error)),
+            };
+            let reaped_at = self.clock.now();
+            let traces = match self.node.member_of(pid) {
+                Some(member) => Traces {
+                    stderr_tail: self.pump.drain(member),
+                    oom: if reason == ExitReason::Code(0) { None } else { self.oom.look() },
+                },
+                None => Traces::default(),
+            };
+            ended.push(Event::ChildExited { pid, reason: to_contract(reason), reaped_at, traces });
         }
     }
 

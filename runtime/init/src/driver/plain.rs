@@ -15,9 +15,10 @@ use super::drain::Draining;
 use super::job::{adopt_orphans, parent_death_signal};
 use super::signals::{Kind as SignalKind, Signals};
 use super::timers::Timers;
-use super::{Clock, Driver, GuardLine, Lifeline, Starter};
+use super::{Clock, Driver, GuardLine, Lifeline, Reaping, Starter};
 use crate::job::Environment;
 use crate::metrics::{Facts, Kind, Monitor};
+use crate::oom::OomWatch;
 use crate::output::{Pump, Sink};
 use crate::supervisor::{Attempts, Member, Mode, Node, Setup, Target};
 
@@ -94,6 +95,8 @@ pub async fn run_plain(
         leadership: None,
         stop_requested: None,
         others_but: None,
+        oom: OomWatch::default(),
+        reaping: Reaping::No,
         conclusion: None,
         monitor,
         questions,

@@ -13,7 +13,7 @@ use super::exporter::Exporter;
 use super::*;
 use crate::control::{LeaderMessage, StopManner};
 use crate::rendezvous::MetricsTarget;
-use crate::supervisor::{Announcement, Identity, Member};
+use crate::supervisor::{Announcement, Identity, Member, Traces};
 
 const SECRET: &str = "s3cret";
 
@@ -73,7 +73,12 @@ fn value<'a>(page: &'a str, series: &str) -> &'a str {
 }
 
 fn exited(pid: Pid, reason: ExitReason) -> Event {
-    Event::ChildExited { pid, reason, stderr_tail: vec![SECRET.into()] }
+    Event::ChildExited {
+        pid,
+        reason,
+        reaped_at: Duration::ZERO,
+        traces: Traces { stderr_tail: vec![SECRET.into()], oom: None },
+    }
 }
 
 #[tokio::test]

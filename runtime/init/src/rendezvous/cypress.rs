@@ -24,6 +24,7 @@ use tractorun_yt::{
 use super::address::endpoint;
 use super::board::{BoardError, ControlEndpoint, Desk, JobSight, Jobs, Notice, NoticeBoard};
 use super::description::{Description, News};
+use super::last_word;
 use crate::control::hub::{BoxFuture, Record};
 use crate::control::wire::JoinKey;
 
@@ -264,8 +265,14 @@ impl Desk for CypressDesk {
         Ok(())
     }
 
-    fn publish(self: Arc<Self>, incarnation: u32, record: Record) -> BoxFuture<Result<(), BoardError>> {
+    fn publish(self: Arc<Self>, incarnation: u32, mut record: Record) -> BoxFuture<Result<(), BoardError>> {
         Box::pin(async move {
+            if let (Record::Failure(failure), Some(description)) = (&mut record, self.description.get())
+                // The first record is to be there at once; this is the one that is completed.
+                && !failure.others.is_empty()
+            {
+                last_word::ask(&self.client, description.operation_id(), failure).await;
+            }
             let node = cypress::incarnation(&self.yt_path, incarnation);
             let (attribute, value) = match &record {
                 Record::Failure(failure) => (FAILURE_ATTRIBUTE, yson(failure)?),

@@ -57,6 +57,11 @@ impl Description {
         }
     }
 
+    /// Of which operation.
+    pub(crate) fn operation_id(&self) -> &str {
+        &self.operation_id
+    }
+
     /// Makes it known, as far as that is quickly done.
     pub(crate) async fn tell(&self, news: News<'_>) {
         if let News::Failed(_) = news {
@@ -100,11 +105,17 @@ impl Description {
                     ("last_failure", value::string(last.to_string())),
                 ])
             }
-            News::Failed(failure) => value::map([
-                ("state", value::string("failed")),
-                ("attempt", value::int(failure.attempt)),
-                ("verdict", value::string(failure.to_string())),
-            ]),
+            News::Failed(failure) => {
+                let mut entries = vec![
+                    ("state", value::string("failed")),
+                    ("attempt", value::int(failure.attempt)),
+                    ("verdict", value::string(failure.to_string())),
+                ];
+                if !failure.others.is_empty() {
+                    entries.push(("others", value::string(failure.others.to_string())));
+                }
+                value::map(entries)
+            }
             News::Over if self.has_failed.load(Ordering::Relaxed) => return None,
             News::Over => value::map([("state", value::string("finished"))]),
         })

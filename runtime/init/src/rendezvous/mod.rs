@@ -19,6 +19,7 @@ pub(crate) mod cypress;
 mod description;
 mod follower;
 mod gathering;
+mod last_word;
 mod leader;
 mod missing;
 #[cfg(test)]

@@ -540,8 +540,9 @@ async fn a_node_that_vanishes_is_reported_once() {
     let event = hub.events.recv().await.unwrap();
     assert!(matches!(&event, HubEvent::Lost { node_rank: 1, .. }), "{event:?}");
     // The others are still served, and it is not mentioned again.
-    nodes[1].link.outbox.send(NodeMessage::Stopped).unwrap();
-    let expected = HubEvent::Message { node_rank: 2, message: NodeMessage::Stopped };
+    nodes[1].link.outbox.send(NodeMessage::Stopped { fates: Fates::default() }).unwrap();
+    let expected =
+        HubEvent::Message { node_rank: 2, message: NodeMessage::Stopped { fates: Fates::default() } };
     assert_eq!(hub.events.recv().await.unwrap(), expected);
 }
 

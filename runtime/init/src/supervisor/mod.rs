@@ -44,7 +44,7 @@
 use std::time::Duration;
 
 use tractorun_contract::exit::ExitReason;
-use tractorun_contract::failure::Failure;
+use tractorun_contract::failure::{Failure, OutOfMemory};
 use tractorun_sys::{Pid, Signal};
 
 use crate::control::{LeaderMessage, NodeMessage};
@@ -95,8 +95,11 @@ pub enum Event {
         pid: Pid,
         /// How it ended.
         reason: ExitReason,
-        /// The last lines that it wrote to its stderr, if it was no orphan.
-        stderr_tail: Vec<String>,
+        /// When it was reaped, from init's start. All that have ended are reaped before any of them is told of, so of
+        /// those that ended together none comes after what the first one leads to.
+        reaped_at: Duration,
+        /// What it left, if it was no orphan.
+        traces: Traces,
     },
     /// The kernel says that this process has no children, and so no descendants.
     TreeEmpty,
@@ -120,6 +123,15 @@ pub enum Event {
         /// How that was noticed.
         reason: String,
     },
+}
+
+/// What a worker or sidecar leaves behind when it ends.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Traces {
+    /// The last lines that it wrote to its stderr, oldest first.
+    pub stderr_tail: Vec<String>,
+    /// The kernel's word that memory ran out, if it has said so.
+    pub oom: Option<OutOfMemory>,
 }
 
 /// What the driver is to do for a node.

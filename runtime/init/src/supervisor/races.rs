@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use tractorun_contract::exit::ExitReason;
-use tractorun_contract::failure::Failure;
+use tractorun_contract::failure::{Failure, Fate, Fates};
 use tractorun_sys::Pid;
 
 use super::{
     Action, Attempts, Conclusion, Event, Identity, Leader, LeaderAction, LeaderEvent, Member, Mode, Node,
-    Restarts, Rules, Setup,
+    Restarts, Rules, Setup, Traces,
 };
 use crate::control::{HubCommand, LeaderMessage, NodeMessage, Recipients};
 
@@ -40,7 +40,12 @@ fn node_of_job(node_rank: u32) -> Node {
 }
 
 fn leader_of_job(node_count: u32) -> Leader {
-    let rules = Rules { grace_period: GRACE, restarts: Restarts::default(), preemption_timeout: GRACE };
+    let rules = Rules {
+        grace_period: GRACE,
+        restarts: Restarts::default(),
+        preemption_timeout: GRACE,
+        workers_per_node: WORKERS,
+    };
     Leader::new((0..node_count).map(identity).collect(), rules, Duration::ZERO)
 }
 
@@ -102,8 +107,13 @@ struct World {
     places: Vec<Place>,
     leader: Leader,
     verdict: Option<Failure>,
+    /// What the completed record says of all but the first.
+    others: Option<Fates>,
+    /// How everybody who was reaped died, by rank.
+    reaped: BTreeMap<u32, Life>,
     publishing: bool,
     next_pid: i32,
+    now: Duration,
 }
 
 impl World {
@@ -122,8 +132,11 @@ impl World {
             places,
             leader: leader_of_job(node_count),
             verdict: None,
+            others: None,
+            reaped: BTreeMap::new(),
             publishing: false,
             next_pid: 100,
+            now: Duration::ZERO,
         };
         for index in 0..world.places.len() {
             world.feed(index, Event::Begun);
@@ -133,7 +146,8 @@ impl World {
 
     fn feed(&mut self, index: usize, event: Event) {
         let mut actions = Vec::new();
-        self.places[index].node.step(Duration::from_secs(1), event, &mut actions);
+        self.now += Duration::from_millis(1);
+        self.places[index].node.step(self.now, event, &mut actions);
         for action in actions {
             let place = &mut self.places[index];
             assert_eq!(place.conclusion, None, "{action:?} after the exit");
@@ -163,7 +177,8 @@ impl World {
 
     fn feed_leader(&mut self, event: LeaderEvent) {
         let mut actions = Vec::new();
-        self.leader.step(Duration::from_secs(1), event, &mut actions);
+        self.now += Duration::from_millis(1);
+        self.leader.step(self.now, event, &mut actions);
         for action in actions {
             match action {
                 LeaderAction::Command(HubCommand::Send { to, message }) => {
@@ -174,10 +189,17 @@ impl World {
                     }
                 }
                 LeaderAction::Command(HubCommand::PublishFailure(failure)) => {
-                    assert_eq!(self.verdict, None, "two verdicts");
-                    self.assert_failed_first(&failure);
-                    self.verdict = Some(failure);
                     self.publishing = true;
+                    let others = failure.others.clone();
+                    let failure = Failure { others: Fates::default(), ..failure };
+                    if let Some(verdict) = &self.verdict {
+                        assert_eq!(*verdict, failure, "two verdicts");
+                        assert_eq!(self.others.replace(others), None, "the record is completed twice");
+                    } else {
+                        assert!(others.is_empty());
+                        self.assert_failed_first(&failure);
+                        self.verdict = Some(failure);
+                    }
                 }
                 _ => {}
             }
@@ -255,11 +277,34 @@ impl World {
             Life::Died(reason, _) | Life::Stopped(reason) => reason,
             Life::Living => return false,
         };
+        self.reaped.insert(rank, life);
         place.first_reaped.get_or_insert((rank, life));
         place.look |= place.processes.is_empty();
-        let (pid, stderr_tail) = (*pid, Vec::new());
-        self.feed(index, Event::ChildExited { pid, reason, stderr_tail });
+        self.now += Duration::from_millis(1);
+        let (pid, reaped_at) = (*pid, self.now);
+        self.feed(index, Event::ChildExited { pid, reason, reaped_at, traces: Traces::default() });
         true
+    }
+
+    /// Everybody but the first is named once; nobody who was told to stop is said to have failed.
+    fn assert_others(&self, verdict: &Failure) {
+        let others = self.others.as_ref().expect("the record was completed");
+        let mut named = BTreeMap::new();
+        for group in others.groups() {
+            for rank in group.ranks.iter() {
+                assert_eq!(named.insert(rank, group.fate), None, "{rank} is named twice");
+            }
+        }
+        let all = 0..u32::try_from(self.places.len()).unwrap() * WORKERS;
+        let expected: Vec<u32> = all.filter(|rank| Some(*rank) != verdict.rank).collect();
+        assert_eq!(named.keys().copied().collect::<Vec<_>>(), expected);
+        for (rank, fate) in named {
+            match (self.reaped[&rank], fate) {
+                // One that died by itself may have been reaped late.
+                (Life::Died(..), Fate::Failed | Fate::Victim) | (Life::Stopped(_), Fate::Victim) => {}
+                (life, fate) => panic!("{rank} is called {fate:?}: {life:?}"),
+            }
+        }
     }
 
     /// Lets everything happen that still can but deaths.
@@ -296,6 +341,7 @@ proptest! {
         }
         world.settle();
         let verdict = world.verdict.clone().expect("somebody has failed");
+        world.assert_others(&verdict);
         for place in &world.places {
             let conclusion = place.conclusion.as_ref().expect("every node ends");
             prop_assert_eq!(conclusion.code, verdict.exit_code);

@@ -26,10 +26,12 @@ use std::time::Duration;
 use tractorun_contract::exit::InitExit;
 use tractorun_contract::failure::{Cause, Failure, MAX_ATTEMPT_RECORDS, NotRestarted};
 
+use self::fates::Reports;
 use self::restarts::{Answer, Budget, may_be_restarted};
 use super::Identity;
 use crate::control::{HubCommand, LeaderMessage, NodeMessage, Recipients, StopManner};
 
+mod fates;
 mod restarts;
 #[cfg(test)]
 mod tests;
@@ -38,6 +40,9 @@ pub use self::restarts::Restarts;
 
 /// How much longer than its grace period a node may take to stop: it repeats SIGKILL for four seconds.
 pub const STOP_MARGIN: Duration = Duration::from_secs(5);
+
+/// The completed failure record may take this long to be written. The hub gives up before.
+const COMPLETE_LIMIT: Duration = Duration::from_secs(3);
 
 /// What happened to the leader.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,6 +89,8 @@ pub struct Rules {
     pub restarts: Restarts,
     /// How long workers may save what they have when a node is preempted.
     pub preemption_timeout: Duration,
+    /// Workers of each node: the ranks go node by node.
+    pub workers_per_node: u32,
 }
 
 /// State of the leader.
@@ -109,7 +116,7 @@ enum State {
     /// They are; the next attempt waits for its time.
     BackingOff,
     /// Somebody failed for good; all nodes stop.
-    Stopping { exit_code: u8, record: Record, stopped: BTreeSet<u32> },
+    Stopping { verdict: Failure, record: Record, reports: Reports },
     /// Everybody may leave.
     Released,
 }
@@ -117,8 +124,12 @@ enum State {
 /// The failure record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Record {
+    /// The first one, which says who failed.
     Writing,
+    /// It is there; what became of the others is to come.
     Written,
+    /// The second one, which says that too.
+    Completing,
 }
 
 // === impl Leader ===
@@ -153,16 +164,24 @@ impl Leader {
                     self.on_workers_gone(now, node_rank, actions);
                 }
             }
-            LeaderEvent::Told { node_rank, message: NodeMessage::Stopped } => {
-                self.on_gone(node_rank, actions);
-            }
-            LeaderEvent::Lost { node_rank, reason } => self.on_lost(now, node_rank, reason, actions),
-            LeaderEvent::FailurePublished => {
-                if let State::Stopping { record, .. } = &mut self.state {
-                    *record = Record::Written;
-                    self.release_if_all_gone(actions);
+            LeaderEvent::Told { node_rank, message: NodeMessage::Stopped { fates } } => {
+                if let State::Stopping { reports, .. } = &mut self.state {
+                    reports.told(node_rank, fates);
+                    self.complete_if_all_gone(actions);
                 }
             }
+            LeaderEvent::Lost { node_rank, reason } => self.on_lost(now, node_rank, reason, actions),
+            LeaderEvent::FailurePublished => match &mut self.state {
+                State::Stopping { record: record @ Record::Writing, .. } => {
+                    *record = Record::Written;
+                    self.complete_if_all_gone(actions);
+                }
+                State::Stopping { record: Record::Completing, verdict, .. } => {
+                    let exit_code = verdict.exit_code;
+                    self.release(exit_code, actions);
+                }
+                _ => {}
+            },
             LeaderEvent::TimerFired => self.on_timer(now, actions),
         }
     }
@@ -200,7 +219,12 @@ impl Leader {
                 let verdict = Failure { attempt: self.attempt, ..failure };
                 self.decide(verdict, BTreeSet::from([node_rank]), actions);
             }
-            _ => self.on_gone(node_rank, actions),
+            _ => {
+                if let State::Stopping { reports, .. } = &mut self.state {
+                    reports.lost(node_rank);
+                    self.complete_if_all_gone(actions);
+                }
+            }
         }
     }
 
@@ -213,7 +237,11 @@ impl Leader {
                 let verdict = Failure { not_restarted, ..failure.clone() };
                 self.decide(verdict, BTreeSet::new(), actions);
             }
-            State::Stopping { exit_code, .. } => self.release(*exit_code, actions),
+            State::Stopping { record: Record::Completing, verdict, .. } => {
+                self.release(verdict.exit_code, actions);
+            }
+            // Who has said nothing by now is not waited for.
+            State::Stopping { record: Record::Writing | Record::Written, .. } => self.complete(actions),
         }
     }
 
@@ -223,7 +251,7 @@ impl Leader {
             self.failed.remove(0);
         }
         self.failed.push(failure.clone());
-        let message = LeaderMessage::StopAttempt(failure.clone());
+        let message = LeaderMessage::StopAttempt(without_tail(&failure));
         actions.push(LeaderAction::Command(HubCommand::Send { to: Recipients::All, message }));
         actions.push(LeaderAction::Command(HubCommand::PublishAttempts(self.failed.clone())));
         actions.push(LeaderAction::StartTimer { after: self.rules.grace_period + STOP_MARGIN });
@@ -255,7 +283,10 @@ impl Leader {
 
     /// This ends the run; what comes later only follows from it.
     fn decide(&mut self, verdict: Failure, gone: BTreeSet<u32>, actions: &mut Vec<LeaderAction>) {
-        self.state = State::Stopping { exit_code: verdict.exit_code, record: Record::Writing, stopped: gone };
+        let mut reports = Reports::default();
+        for node_rank in gone {
+            reports.lost(node_rank);
+        }
         let (manner, saving) = match verdict.cause {
             Cause::Preempted { .. } => {
                 let remaining = self.rules.preemption_timeout;
@@ -265,26 +296,31 @@ impl Leader {
             }
             _ => (StopManner::Orderly, Duration::ZERO),
         };
-        let message = LeaderMessage::Stop { verdict: verdict.clone(), manner };
+        let message = LeaderMessage::Stop { verdict: without_tail(&verdict), manner };
         actions.push(LeaderAction::Command(HubCommand::Send { to: Recipients::All, message }));
-        actions.push(LeaderAction::Command(HubCommand::PublishFailure(verdict)));
+        actions.push(LeaderAction::Command(HubCommand::PublishFailure(verdict.clone())));
+        self.state = State::Stopping { verdict, record: Record::Writing, reports };
         actions.push(LeaderAction::StartTimer { after: saving + self.rules.grace_period + STOP_MARGIN });
     }
 
-    /// A node's tree is dead, or the node is lost and nothing more can be known of it.
-    fn on_gone(&mut self, node_rank: u32, actions: &mut Vec<LeaderAction>) {
-        if let State::Stopping { stopped, .. } = &mut self.state {
-            stopped.insert(node_rank);
-            self.release_if_all_gone(actions);
+    /// The record is completed when every node has told what became of its workers, or is lost.
+    fn complete_if_all_gone(&mut self, actions: &mut Vec<LeaderAction>) {
+        if let State::Stopping { record: Record::Written, reports, .. } = &self.state
+            && reports.settled() == self.nodes.len()
+        {
+            self.complete(actions);
         }
     }
 
-    fn release_if_all_gone(&mut self, actions: &mut Vec<LeaderAction>) {
-        if let State::Stopping { exit_code, record: Record::Written, stopped } = &self.state
-            && stopped.len() == self.nodes.len()
-        {
-            self.release(*exit_code, actions);
-        }
+    /// Writes the record once more, with what became of the others; the answer releases all.
+    fn complete(&mut self, actions: &mut Vec<LeaderAction>) {
+        let State::Stopping { verdict, record, reports } = &mut self.state else { return };
+        // Far fewer than can be counted: the job spec was checked for it.
+        let node_count = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
+        verdict.others = reports.others(verdict, node_count, self.rules.workers_per_node);
+        *record = Record::Completing;
+        actions.push(LeaderAction::Command(HubCommand::PublishFailure(verdict.clone())));
+        actions.push(LeaderAction::StartTimer { after: COMPLETE_LIMIT });
     }
 
     fn release(&mut self, exit_code: u8, actions: &mut Vec<LeaderAction>) {
@@ -292,4 +328,9 @@ impl Leader {
         let message = LeaderMessage::Release { exit_code };
         actions.push(LeaderAction::Command(HubCommand::Send { to: Recipients::All, message }));
     }
+}
+
+/// What the nodes need to know of a failure: the lines are for the record, and would go to thousands of them.
+fn without_tail(failure: &Failure) -> Failure {
+    Failure { stderr_tail: Vec::new(), ..failure.clone() }
 }

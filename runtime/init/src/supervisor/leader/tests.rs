@@ -2,6 +2,8 @@
 
 use proptest::prelude::*;
 
+use tractorun_contract::failure::{Fate, Fates};
+
 use super::*;
 
 const GRACE: Duration = Duration::from_secs(10);
@@ -30,7 +32,7 @@ impl Harness {
 }
 
 fn rules(restarts: Restarts) -> Rules {
-    Rules { grace_period: GRACE, restarts, preemption_timeout: SAVING }
+    Rules { grace_period: GRACE, restarts, preemption_timeout: SAVING, workers_per_node: 2 }
 }
 
 fn identity(node_rank: u32) -> Identity {
@@ -61,6 +63,25 @@ fn release(exit_code: u8) -> Vec<LeaderAction> {
     vec![to_all(LeaderMessage::Release { exit_code })]
 }
 
+/// The event completes the record, and once that is written all are released; gives what it says of the others.
+#[track_caller]
+fn completes(leader: &mut Harness, event: LeaderEvent, exit_code: u8) -> Fates {
+    let actions = leader.step(event);
+    let [LeaderAction::Command(HubCommand::PublishFailure(record)), timer] = actions.as_slice() else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(*timer, LeaderAction::StartTimer { after: COMPLETE_LIMIT });
+    assert_eq!(leader.step(LeaderEvent::FailurePublished), release(exit_code));
+    record.others.clone()
+}
+
+/// All workers of a node ended that way.
+fn fates(node_rank: u32, fate: Fate) -> Fates {
+    let mut fates = Fates::default();
+    (2 * node_rank..2 * node_rank + 2).for_each(|rank| fates.add(rank, fate, None));
+    fates
+}
+
 fn decided(verdict: &Failure) -> Vec<LeaderAction> {
     vec![
         to_all(LeaderMessage::Stop { verdict: verdict.clone(), manner: StopManner::Orderly }),
@@ -87,9 +108,9 @@ fn the_first_failure_decides_and_all_are_released_when_it_is_written_and_they_ar
     assert_eq!(leader.step(failed(1, 7)), decided(&failure(1, 7)));
     assert_eq!(leader.step(failed(2, 8)), []);
     for node in [0, 1, 2] {
-        assert_eq!(leader.step(told(node, NodeMessage::Stopped)), []);
+        assert_eq!(leader.step(told(node, NodeMessage::Stopped { fates: Fates::default() })), []);
     }
-    assert_eq!(leader.step(LeaderEvent::FailurePublished), release(7));
+    completes(&mut leader, LeaderEvent::FailurePublished, 7);
     assert_eq!(leader.step(LeaderEvent::TimerFired), []);
 }
 
@@ -98,9 +119,9 @@ fn written_before_they_are_stopped() {
     let mut leader = Harness::new(2);
     leader.step(failed(1, 7));
     assert_eq!(leader.step(LeaderEvent::FailurePublished), []);
-    assert_eq!(leader.step(told(1, NodeMessage::Stopped)), []);
-    assert_eq!(leader.step(told(1, NodeMessage::Stopped)), []);
-    assert_eq!(leader.step(told(0, NodeMessage::Stopped)), release(7));
+    assert_eq!(leader.step(told(1, NodeMessage::Stopped { fates: Fates::default() })), []);
+    assert_eq!(leader.step(told(1, NodeMessage::Stopped { fates: Fates::default() })), []);
+    completes(&mut leader, told(0, NodeMessage::Stopped { fates: Fates::default() }), 7);
 }
 
 #[test]
@@ -110,7 +131,7 @@ fn a_lost_node_is_a_verdict_and_not_waited_for() {
     let verdict = identity(1).failure(cause, 203, Duration::from_secs(1));
     assert_eq!(leader.step(lost(1)), decided(&verdict));
     leader.step(LeaderEvent::FailurePublished);
-    assert_eq!(leader.step(told(0, NodeMessage::Stopped)), release(203));
+    completes(&mut leader, told(0, NodeMessage::Stopped { fates: Fates::default() }), 203);
 }
 
 #[test]
@@ -118,8 +139,8 @@ fn a_node_lost_while_stopping_counts_as_stopped() {
     let mut leader = Harness::new(2);
     leader.step(failed(0, 7));
     leader.step(LeaderEvent::FailurePublished);
-    assert_eq!(leader.step(told(0, NodeMessage::Stopped)), []);
-    assert_eq!(leader.step(lost(1)), release(7));
+    assert_eq!(leader.step(told(0, NodeMessage::Stopped { fates: Fates::default() })), []);
+    completes(&mut leader, lost(1), 7);
 }
 
 #[test]
@@ -136,16 +157,50 @@ fn a_finished_node_must_still_say_that_it_is_stopped() {
     leader.step(told(1, NodeMessage::Finished { attempt: 0 }));
     leader.step(failed(0, 7));
     leader.step(LeaderEvent::FailurePublished);
-    assert_eq!(leader.step(told(0, NodeMessage::Stopped)), []);
-    assert_eq!(leader.step(told(1, NodeMessage::Stopped)), release(7));
+    assert_eq!(leader.step(told(0, NodeMessage::Stopped { fates: Fates::default() })), []);
+    completes(&mut leader, told(1, NodeMessage::Stopped { fates: Fates::default() }), 7);
 }
 
 #[test]
 fn after_the_deadline_nobody_is_waited_for() {
     let mut leader = Harness::new(2);
     leader.step(failed(0, 7));
-    assert_eq!(leader.step(LeaderEvent::TimerFired), release(7));
+    completes(&mut leader, LeaderEvent::TimerFired, 7);
     assert_eq!(leader.step(LeaderEvent::FailurePublished), []);
+}
+
+#[test]
+fn the_completed_record_says_what_became_of_everybody_else() {
+    let mut leader = Harness::new(5);
+    let verdict = Failure { rank: Some(3), stderr_tail: vec!["boom".into()], ..failure(1, 7) };
+    leader.step(told(3, NodeMessage::Finished { attempt: 0 }));
+    let actions = leader.step(told(1, NodeMessage::Failed(verdict.clone())));
+    // The lines are for the record, not for every node.
+    let stop = Failure { stderr_tail: Vec::new(), ..verdict.clone() };
+    assert_eq!(actions[0], to_all(LeaderMessage::Stop { verdict: stop, manner: StopManner::Orderly }));
+    assert_eq!(actions[1], LeaderAction::Command(HubCommand::PublishFailure(verdict)));
+    leader.step(LeaderEvent::FailurePublished);
+    let mut of_first = fates(1, Fate::Failed);
+    of_first.remove(2);
+    of_first.add(2, Fate::Victim, None);
+    leader.step(told(1, NodeMessage::Stopped { fates: of_first }));
+    leader.step(told(0, NodeMessage::Stopped { fates: fates(0, Fate::Victim) }));
+    leader.step(told(3, NodeMessage::Stopped { fates: fates(3, Fate::Finished) }));
+    leader.step(lost(2));
+    // Lost after it has said everything.
+    leader.step(lost(3));
+    let others = completes(&mut leader, LeaderEvent::TimerFired, 7);
+    assert_eq!(others.to_string(), "3 stopped, 2 finished, 2 lost (node 2), 2 unknown (node 4)");
+    assert!(others.groups().iter().all(|group| !group.ranks.contains(3)), "the first is none of the others");
+}
+
+#[test]
+fn a_record_that_cannot_be_completed_keeps_nobody() {
+    let mut leader = Harness::new(1);
+    leader.step(failed(0, 7));
+    leader.step(LeaderEvent::FailurePublished);
+    assert_eq!(leader.step(told(0, NodeMessage::Stopped { fates: Fates::default() })).len(), 2);
+    assert_eq!(leader.step(LeaderEvent::TimerFired), release(7));
 }
 
 fn restarts(max: u32) -> Restarts {
@@ -249,7 +304,7 @@ fn what_no_attempt_could_answer_ends_the_run_whenever_it_comes() {
             assert_eq!(actions, decided(&verdict), "phase {phase}");
             // A timer that runs ends the waiting, not the pause.
             assert_eq!(leader.step(gone(0, 0)), []);
-            assert_eq!(leader.step(LeaderEvent::TimerFired), release(verdict.exit_code));
+            completes(&mut leader, LeaderEvent::TimerFired, verdict.exit_code);
         }
     }
 }
@@ -272,7 +327,7 @@ fn a_node_lost_between_two_attempts_is_the_verdict() {
         };
         assert_eq!((&message.cause, message.node_rank), (&Cause::NodeLost { reason: "reset".into() }, 1));
         leader.step(LeaderEvent::FailurePublished);
-        assert_eq!(leader.step(told(0, NodeMessage::Stopped)), release(203));
+        completes(&mut leader, told(0, NodeMessage::Stopped { fates: Fates::default() }), 203);
     }
 }
 

@@ -50,7 +50,8 @@ impl Harness {
         self.step(Event::ChildExited {
             pid: pid(number),
             reason: ExitReason::Code(code),
-            stderr_tail: Vec::new(),
+            reaped_at: self.now,
+            traces: Traces::default(),
         })
     }
 }
@@ -150,7 +151,7 @@ fn sidecars_are_spared_until_the_run_is_over() {
     let branch = Action::SignalBranch { root: pid(201), signal: Signal::TERM };
     assert_eq!(node.step(Event::OthersGone), [branch]);
     node.exited(201, 0);
-    assert_eq!(node.step(Event::TreeEmpty)[0], Action::Tell(NodeMessage::Stopped));
+    assert!(matches!(node.step(Event::TreeEmpty)[0], Action::Tell(NodeMessage::Stopped { .. })));
 }
 
 #[test]
@@ -198,7 +199,7 @@ fn the_end_of_the_run_while_an_attempt_ends_is_the_sidecars_turn_too() {
         assert_eq!(node.step(Event::OthersGone), [branch]);
         assert_eq!(node.step(begin(1)), []);
         node.exited(SPARED, 0);
-        assert_eq!(node.step(Event::TreeEmpty)[0], Action::Tell(NodeMessage::Stopped));
+        assert!(matches!(node.step(Event::TreeEmpty)[0], Action::Tell(NodeMessage::Stopped { .. })));
     }
 }
 
@@ -211,7 +212,7 @@ fn between_two_attempts_a_stop_is_a_stop() {
     let failed = node.step(Event::SignalReceived(Signal::TERM));
     let cause = Cause::Stopped { signal: "SIGTERM".into() };
     assert_eq!(failed[0], Action::Tell(NodeMessage::Failed(identity().failure(cause, 143, Duration::ZERO))));
-    assert_eq!(node.step(Event::TreeEmpty)[0], Action::Tell(NodeMessage::Stopped));
+    assert!(matches!(node.step(Event::TreeEmpty)[0], Action::Tell(NodeMessage::Stopped { .. })));
     assert_eq!(node.step(begin(1)), []);
 }
 

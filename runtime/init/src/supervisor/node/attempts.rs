@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tractorun_contract::failure::Failure;
 
+use super::fates::Ends;
 use super::{Attempts, Ended, Node, Outcome, State, Worker};
 use crate::control::NodeMessage;
 use crate::supervisor::{Action, Announcement};
@@ -62,6 +63,7 @@ impl Node {
         self.attempt = attempt;
         self.begun_at = Some(now);
         self.workers.fill(Worker::NotStarted);
+        self.ends = Ends::new(self.workers.len());
         self.state = State::Running;
         actions.push(Action::Announce(Announcement::Restarting { attempt }));
         self.start_next(actions);

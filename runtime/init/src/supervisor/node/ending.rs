@@ -7,10 +7,11 @@ use tractorun_contract::exit::{ExitReason, InitExit};
 use tractorun_contract::failure::{Cause, Failure, Fates};
 use tractorun_sys::Signal;
 
+use super::fates::Unended;
 use super::teardown::Teardown;
-use super::{Attempts, Culprit, Ended, Mode, Node, Outcome, State, Urgency};
+use super::{Attempts, Culprit, Ended, Mode, Node, Outcome, State, Urgency, Worker};
 use crate::control::{NodeMessage, StopManner};
-use crate::supervisor::{Action, Announcement, Conclusion, Identity, Timer};
+use crate::supervisor::{Action, Announcement, Conclusion, Identity, Timer, Traces};
 
 /// How much longer than its grace period a stopped node waits to be released. The leader needs the grace period
 /// of the slowest node and [`super::leader::STOP_MARGIN`]; a leader that says nothing at all is noticed by its
@@ -45,7 +46,14 @@ impl Node {
             | State::Idle { .. }
             | State::Waiting { outcome: Outcome::Succeeded } => {
                 let code = ExitReason::Signal(signal.number()).code();
-                self.fail(now, Culprit::Node, Cause::Stopped { signal: by }, code, Vec::new(), actions);
+                self.fail(
+                    now,
+                    Culprit::Node,
+                    Cause::Stopped { signal: by },
+                    code,
+                    Traces::default(),
+                    actions,
+                );
             }
             State::Saving { .. } | State::Stopping { .. } if urgency == Urgency::Now => self.kill(actions),
             State::Waiting { outcome: Outcome::Failed(failure) } if urgency == Urgency::Now => {
@@ -159,13 +167,13 @@ impl Node {
         worker: usize,
         cause: Cause,
         exit_code: u8,
-        stderr_tail: Vec<String>,
+        traces: Traces,
         actions: &mut Vec<Action>,
     ) {
         if self.setup.attempts == Attempts::One {
-            return self.fail(now, Culprit::Worker(worker), cause, exit_code, stderr_tail, actions);
+            return self.fail(now, Culprit::Worker(worker), cause, exit_code, traces, actions);
         }
-        if let Some(failure) = self.own_failure(now, Culprit::Worker(worker), cause, exit_code, stderr_tail) {
+        if let Some(failure) = self.own_failure(now, Culprit::Worker(worker), cause, exit_code, traces) {
             report(&failure, actions);
             self.begin_stopping(Outcome::Attempt(Ended::Failed(failure)), actions);
         }
@@ -178,10 +186,10 @@ impl Node {
         culprit: Culprit,
         cause: Cause,
         exit_code: u8,
-        stderr_tail: Vec<String>,
+        traces: Traces,
         actions: &mut Vec<Action>,
     ) {
-        if let Some(failure) = self.own_failure(now, culprit, cause, exit_code, stderr_tail) {
+        if let Some(failure) = self.own_failure(now, culprit, cause, exit_code, traces) {
             report(&failure, actions);
             self.end_with(failure, actions);
         } else {
@@ -197,7 +205,7 @@ impl Node {
         culprit: Culprit,
         cause: Cause,
         exit_code: u8,
-        stderr_tail: Vec<String>,
+        traces: Traces,
     ) -> Option<Failure> {
         let Mode::Job { own, .. } = &self.setup.mode else { return None };
         // What did not start has no time to have run for.
@@ -208,7 +216,8 @@ impl Node {
             Culprit::Node => None,
         };
         let failure = own.failure(cause, exit_code, elapsed);
-        Some(Failure { rank, attempt: self.attempt, stderr_tail, ..failure })
+        let Traces { stderr_tail, oom } = traces;
+        Some(Failure { rank, attempt: self.attempt, stderr_tail, oom, ..failure })
     }
 
     /// The run is over because of this.
@@ -243,9 +252,17 @@ impl Node {
 
     fn wait_for_release(&mut self, failure: Failure, actions: &mut Vec<Action>) {
         self.state = State::Waiting { outcome: Outcome::Failed(failure) };
-        actions.push(Action::Tell(NodeMessage::Stopped));
+        actions.push(Action::Tell(NodeMessage::Stopped { fates: self.fates() }));
         let after = self.setup.grace_period + RELEASE_MARGIN;
         actions.push(Action::StartTimer { timer: Timer::Release, after });
+    }
+
+    /// What became of the workers of the attempt.
+    fn fates(&self) -> Fates {
+        self.ends.fates(&self.setup.ranks, |worker| match self.workers[worker] {
+            Worker::NotStarted => Unended::NotStarted,
+            Worker::Running { .. } | Worker::Ended => Unended::Running,
+        })
     }
 
     pub(super) fn exit(&mut self, conclusion: Conclusion, actions: &mut Vec<Action>) {

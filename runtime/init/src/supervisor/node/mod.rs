@@ -9,8 +9,9 @@ use tractorun_contract::failure::{Cause, Failure, STOP_REQUEST};
 use tractorun_contract::job_spec::RestartPolicy;
 use tractorun_sys::{Pid, Signal};
 
+use self::fates::Ends;
 use self::teardown::Teardown;
-use super::{Action, Announcement, Conclusion, Event, Identity, Member, Target, Timer};
+use super::{Action, Announcement, Conclusion, Event, Identity, Member, Target, Timer, Traces};
 use crate::control::{LeaderMessage, NodeMessage};
 
 pub use self::sidecars::{Sidecar, Status};
@@ -19,6 +20,7 @@ pub use self::sidecars::{Sidecar, Status};
 mod attempt_tests;
 mod attempts;
 mod ending;
+mod fates;
 #[cfg(test)]
 mod model;
 mod preemption;
@@ -94,6 +96,10 @@ pub struct Node {
     attempt: u32,
     /// When the first process of the attempt was to be started.
     begun_at: Option<Duration>,
+    /// How the workers of the attempt ended.
+    ends: Ends,
+    /// When the event came that is being dealt with.
+    now: Duration,
     /// SIGTERMs and SIGINTs so far: the second one means "now".
     stop_signals: u32,
 }
@@ -168,7 +174,18 @@ impl Node {
     pub fn new(setup: Setup) -> Self {
         let workers = vec![Worker::NotStarted; setup.ranks.len()];
         let sidecars = setup.sidecars.iter().map(|policy| Sidecar::new(*policy)).collect();
-        Self { setup, workers, sidecars, state: State::Running, attempt: 0, begun_at: None, stop_signals: 0 }
+        let ends = Ends::new(workers.len());
+        Self {
+            setup,
+            workers,
+            sidecars,
+            state: State::Running,
+            attempt: 0,
+            begun_at: None,
+            ends,
+            now: Duration::ZERO,
+            stop_signals: 0,
+        }
     }
 
     /// Takes what happened and pushes what is to be done.
@@ -176,6 +193,7 @@ impl Node {
         if matches!(self.state, State::Done) {
             return;
         }
+        self.now = now;
         match event {
             Event::Begun => {
                 self.begun_at = Some(now);
@@ -187,14 +205,18 @@ impl Node {
             }
             Event::SpawnFailed { member: Member::Worker(worker), reason, exit_code } => {
                 self.workers[worker] = Worker::Ended;
+                self.ends.not_started(worker);
                 let cause = Cause::WorkerNotStarted { reason };
-                self.on_worker_failed(now, worker, cause, exit_code, Vec::new(), actions);
+                self.on_worker_failed(now, worker, cause, exit_code, Traces::default(), actions);
             }
             Event::SpawnFailed { member: Member::Sidecar(sidecar), reason, exit_code } => {
                 self.on_sidecar_not_started(now, sidecar, reason, exit_code, actions);
             }
-            Event::ChildExited { pid, reason, stderr_tail } => {
-                self.on_child_exited(now, pid, reason, stderr_tail, actions);
+            Event::ChildExited { pid, reason, reaped_at, traces } => {
+                if let Some(Member::Worker(worker)) = self.member_of(pid) {
+                    self.ends.exited(worker, reason, reaped_at);
+                }
+                self.on_child_exited(now, pid, reason, traces, actions);
             }
             Event::TreeEmpty => self.on_tree_empty(actions),
             Event::OthersGone => self.on_others_gone(actions),
@@ -265,14 +287,14 @@ impl Node {
         now: Duration,
         pid: Pid,
         reason: ExitReason,
-        stderr_tail: Vec<String>,
+        traces: Traces,
         actions: &mut Vec<Action>,
     ) {
         let index = match self.member_of(pid) {
             Some(Member::Worker(index)) => index,
             Some(Member::Sidecar(index)) => {
                 if let Status::Running { since, .. } = self.sidecars[index].status {
-                    self.on_sidecar_exited(now, index, since, reason, stderr_tail, actions);
+                    self.on_sidecar_exited(now, index, since, reason, traces, actions);
                 }
                 return;
             }
@@ -306,12 +328,12 @@ impl Node {
             ExitReason::Code(0) => {}
             ExitReason::Code(code) => {
                 let cause = Cause::WorkerExited { code };
-                self.on_worker_failed(now, index, cause, reason.code(), stderr_tail, actions);
+                self.on_worker_failed(now, index, cause, reason.code(), traces, actions);
             }
             ExitReason::Signal(number) => {
                 let signal = Signal::from_number(number).map_or_else(|| number.to_string(), Signal::name);
                 let cause = Cause::WorkerKilled { signal };
-                self.on_worker_failed(now, index, cause, reason.code(), stderr_tail, actions);
+                self.on_worker_failed(now, index, cause, reason.code(), traces, actions);
             }
         }
     }

@@ -273,7 +273,7 @@ impl World {
             if let Life::Ended(reason) = self.processes[index].life {
                 self.processes[index].life = Life::Reaped;
                 let pid = self.processes[index].pid;
-                self.feed(Event::ChildExited { pid, reason, stderr_tail: Vec::new() });
+                self.feed(Event::ChildExited { pid, reason, reaped_at: self.now, traces: Traces::default() });
             }
         }
         if self.processes.iter().all(|process| process.life == Life::Reaped) {
@@ -471,11 +471,11 @@ proptest! {
         let mut attempt = 0;
         let (mut finished, mut failed, mut gone, mut stopped, mut final_failures) = (false, false, false, false, 0);
         for message in told {
-            prop_assert!(!stopped || matches!(message, NodeMessage::Stopped), "{:?}", told);
+            prop_assert!(!stopped || matches!(message, NodeMessage::Stopped { .. }), "{:?}", told);
             let of = match message {
                 NodeMessage::Finished { attempt } | NodeMessage::WorkersGone { attempt } => *attempt,
                 NodeMessage::Failed(failure) => failure.attempt,
-                NodeMessage::Heartbeat | NodeMessage::Stopped => attempt,
+                NodeMessage::Heartbeat | NodeMessage::Stopped { .. } => attempt,
             };
             prop_assert!(of >= attempt, "{:?}", told);
             if of > attempt {
@@ -489,7 +489,7 @@ proptest! {
                     final_failures += 1;
                     final_failures > 1
                 }
-                NodeMessage::Stopped => {
+                NodeMessage::Stopped { .. } => {
                     stopped = true;
                     false
                 }

@@ -12,7 +12,7 @@ use tractorun_sys::Signal;
 
 use super::{Culprit, Node, Outcome, Preemption, Sidecar, State};
 use crate::control::NodeMessage;
-use crate::supervisor::{Action, Announcement, Target, Timer};
+use crate::supervisor::{Action, Announcement, Target, Timer, Traces};
 
 // === impl Node ===
 
@@ -27,7 +27,9 @@ impl Node {
     ) {
         let cause = Cause::Preempted { signal: signal.name() };
         let code = InitExit::Preempted.code();
-        let Some(failure) = self.own_failure(now, Culprit::Node, cause, code, Vec::new()) else { return };
+        let Some(failure) = self.own_failure(now, Culprit::Node, cause, code, Traces::default()) else {
+            return;
+        };
         actions.push(Action::Tell(NodeMessage::Failed(failure.clone())));
         if matches!(self.state, State::Running) {
             self.begin_saving(now, failure, preemption.timeout, actions);
@@ -58,6 +60,7 @@ impl Node {
     ) {
         let signal = self.setup.preemption.map_or(Signal::TERM, |preemption| preemption.signal);
         actions.push(Action::Announce(Announcement::Saving { verdict: verdict.clone(), signal, remaining }));
+        self.ends.told(now);
         self.state = State::Saving { verdict, deadline: now + remaining };
         // Before the signal: who gets it may look at once.
         actions.push(Action::PublishDeadline { after: remaining });

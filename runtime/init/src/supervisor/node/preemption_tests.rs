@@ -49,7 +49,8 @@ impl Harness {
         self.step(Event::ChildExited {
             pid: pid(number),
             reason: ExitReason::Code(code),
-            stderr_tail: Vec::new(),
+            reaped_at: self.now,
+            traces: Traces::default(),
         })
     }
 }
@@ -110,7 +111,7 @@ fn a_worker_that_ends_after_that_has_not_failed_and_the_last_one_ends_the_node()
     let branch = Action::SignalBranch { root: pid(200), signal: Signal::TERM };
     assert_eq!(node.step(Event::OthersGone), [branch]);
     node.exited(200, 0);
-    assert_eq!(node.step(Event::TreeEmpty)[0], Action::Tell(NodeMessage::Stopped));
+    assert!(matches!(node.step(Event::TreeEmpty)[0], Action::Tell(NodeMessage::Stopped { .. })));
     let released = node.step(Event::Told(LeaderMessage::Release { exit_code: 205 }));
     assert_eq!(released, [Action::Exit(Conclusion { code: 205, verdict: Some(preempted()) })]);
 }

@@ -53,7 +53,12 @@ impl Harness {
     }
 
     fn exited(&mut self, number: i32, reason: ExitReason) -> Vec<Action> {
-        self.step(Event::ChildExited { pid: pid(number), reason, stderr_tail: vec!["last".into()] })
+        self.step(Event::ChildExited {
+            pid: pid(number),
+            reason,
+            reaped_at: Duration::ZERO,
+            traces: Traces { stderr_tail: vec!["last".into()], oom: None },
+        })
     }
 
     /// The pause before the restart of sidecar 0 that this leads to, if any.

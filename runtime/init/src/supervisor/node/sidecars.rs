@@ -10,7 +10,7 @@ use tractorun_contract::job_spec::RestartPolicy;
 use tractorun_sys::{Pid, Signal};
 
 use super::{Culprit, Node, State};
-use crate::supervisor::{Action, Announcement, Member, Timer};
+use crate::supervisor::{Action, Announcement, Member, Timer, Traces};
 
 /// Before the first restart; doubled with each one that follows.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
@@ -176,7 +176,7 @@ impl Node {
     ) {
         let is_first = self.sidecars[index].status == Status::NotStarted;
         let end = End::NotStarted { reason, exit_code };
-        self.on_sidecar_end(now, index, end, Duration::ZERO, Vec::new(), actions);
+        self.on_sidecar_end(now, index, end, Duration::ZERO, Traces::default(), actions);
         if is_first && matches!(self.state, State::Running) {
             self.start_next(actions);
         }
@@ -189,13 +189,13 @@ impl Node {
         index: usize,
         since: Duration,
         reason: ExitReason,
-        last_lines: Vec<String>,
+        traces: Traces,
         actions: &mut Vec<Action>,
     ) {
         self.sidecars[index].last_end = Some(reason);
-        self.sidecars[index].last_lines.clone_from(&last_lines);
+        self.sidecars[index].last_lines.clone_from(&traces.stderr_tail);
         let uptime = now.saturating_sub(since);
-        self.on_sidecar_end(now, index, End::Exited(reason), uptime, last_lines, actions);
+        self.on_sidecar_end(now, index, End::Exited(reason), uptime, traces, actions);
     }
 
     fn on_sidecar_end(
@@ -204,7 +204,7 @@ impl Node {
         index: usize,
         end: End,
         uptime: Duration,
-        last_lines: Vec<String>,
+        traces: Traces,
         actions: &mut Vec<Action>,
     ) {
         self.sidecars[index].status = Status::Ended;
@@ -214,7 +214,7 @@ impl Node {
         let sidecar = &mut self.sidecars[index];
         if sidecar.policy == RestartPolicy::Fail {
             let (cause, exit_code) = end.cause(index);
-            return self.fail(now, Culprit::Node, cause, exit_code, last_lines, actions);
+            return self.fail(now, Culprit::Node, cause, exit_code, traces, actions);
         }
         let restart_after = if sidecar.restarts_after(&end) {
             sidecar.status = Status::BackingOff;

@@ -50,6 +50,7 @@ impl Node {
         outcome: Outcome,
         actions: &mut Vec<Action>,
     ) {
+        self.ends.told(self.now);
         let spared = self.sidecar_pids();
         let keeps_sidecars = matches!(outcome, Outcome::Attempt(_));
         let teardown =

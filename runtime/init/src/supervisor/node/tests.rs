@@ -1,5 +1,7 @@
 //! The races of one node, each as a table of events and what follows.
 
+use tractorun_contract::failure::{Fates, OomEvidence, OutOfMemory};
+
 use super::ending::RELEASE_MARGIN;
 use super::teardown::{KILL_AGAIN, KILL_LIMIT};
 use super::*;
@@ -19,6 +21,8 @@ fn pid(number: i32) -> Pid {
 struct Harness {
     node: Node,
     now: Duration,
+    /// What the node has said of its workers.
+    fates: Fates,
 }
 
 impl Harness {
@@ -46,13 +50,19 @@ impl Harness {
     }
 
     fn with(setup: Setup) -> Self {
-        Self { node: Node::new(setup), now: Duration::from_secs(5) }
+        Self { node: Node::new(setup), now: Duration::from_secs(5), fates: Fates::default() }
     }
 
     fn step(&mut self, event: Event) -> Vec<Action> {
         self.now += Duration::from_secs(1);
         let mut actions = Vec::new();
         self.node.step(self.now, event, &mut actions);
+        // What is said of the workers is tested on its own.
+        for action in &mut actions {
+            if let Action::Tell(NodeMessage::Stopped { fates }) = action {
+                self.fates = std::mem::take(fates);
+            }
+        }
         actions
     }
 
@@ -73,7 +83,12 @@ impl Harness {
 }
 
 fn exited(number: i32, code: u8) -> Event {
-    Event::ChildExited { pid: pid(number), reason: ExitReason::Code(code), stderr_tail: vec!["boom".into()] }
+    Event::ChildExited {
+        pid: pid(number),
+        reason: ExitReason::Code(code),
+        reaped_at: Duration::ZERO,
+        traces: Traces { stderr_tail: vec!["boom".into()], oom: None },
+    }
 }
 
 fn own_failure(cause: Cause, rank: Option<u32>, exit_code: u8, elapsed_seconds: f64) -> Failure {
@@ -109,7 +124,7 @@ fn kill_actions() -> Vec<Action> {
 
 fn stopped_actions() -> Vec<Action> {
     vec![
-        Action::Tell(NodeMessage::Stopped),
+        Action::Tell(NodeMessage::Stopped { fates: Fates::default() }),
         Action::StartTimer { timer: Timer::Release, after: GRACE + RELEASE_MARGIN },
     ]
 }
@@ -185,7 +200,15 @@ fn a_failed_worker_stops_the_node_and_its_code_is_kept() {
     assert_eq!(harness.step(exited(101, 7)), failing(&failure));
     // The sibling dies of our SIGTERM: that is no second failure.
     let sibling = ExitReason::Signal(15);
-    assert_eq!(harness.step(Event::ChildExited { pid: pid(100), reason: sibling, stderr_tail: vec![] }), []);
+    assert_eq!(
+        harness.step(Event::ChildExited {
+            pid: pid(100),
+            reason: sibling,
+            reaped_at: Duration::ZERO,
+            traces: Traces::default()
+        }),
+        []
+    );
     assert_eq!(harness.step(Event::TreeEmpty), stopped_actions());
     // The leader confirms, or names somebody who failed before.
     assert_eq!(harness.step(stop()), []);
@@ -196,8 +219,12 @@ fn a_failed_worker_stops_the_node_and_its_code_is_kept() {
 fn a_killed_worker_is_named_by_its_signal() {
     let mut harness = Harness::job().started();
     let failure = own_failure(Cause::WorkerKilled { signal: "SIGKILL".into() }, Some(2), 137, 3.0);
-    let event =
-        Event::ChildExited { pid: pid(100), reason: ExitReason::Signal(9), stderr_tail: vec!["boom".into()] };
+    let event = Event::ChildExited {
+        pid: pid(100),
+        reason: ExitReason::Signal(9),
+        reaped_at: Duration::ZERO,
+        traces: Traces { stderr_tail: vec!["boom".into()], oom: None },
+    };
     assert_eq!(harness.step(event), failing(&failure));
 }
 
@@ -463,4 +490,50 @@ fn a_lost_guard_is_the_nodes_own_sigkill() {
     let mut node = Harness::plain(Target::Process).started();
     assert!(node.step(Event::GuardLost).contains(&Action::KillTree));
     assert_eq!(node.step(Event::TreeEmpty), [Action::Exit(Conclusion { code: 137, verdict: None })]);
+}
+
+#[test]
+fn the_record_says_that_memory_ran_out() {
+    let mut harness = Harness::job().started();
+    let oom = OutOfMemory { kills: 1, evidence: OomEvidence::MemoryEvents, limit_bytes: None };
+    let traces = Traces { stderr_tail: Vec::new(), oom: Some(oom.clone()) };
+    let reason = ExitReason::Signal(9);
+    let event = Event::ChildExited { pid: pid(100), reason, reaped_at: harness.now, traces };
+    let told = harness.step(event).into_iter().find_map(|action| match action {
+        Action::Tell(NodeMessage::Failed(failure)) => Some(failure),
+        _ => None,
+    });
+    assert_eq!(told.unwrap().oom, Some(oom));
+}
+
+/// Both workers end; the second one `apart` from the first, which is told of a second after it was reaped.
+fn fates_of(second: ExitReason, apart: Duration) -> String {
+    let mut harness = Harness::job().started();
+    let reaped_at = harness.now;
+    let mut end = |number, reason, reaped_at| {
+        harness.step(Event::ChildExited { pid: pid(number), reason, reaped_at, traces: Traces::default() })
+    };
+    end(100, ExitReason::Code(7), reaped_at);
+    end(101, second, reaped_at + apart);
+    harness.step(Event::TreeEmpty);
+    harness.fates.to_string()
+}
+
+#[test]
+fn who_ended_before_being_told_is_no_victim() {
+    let at_once = Duration::ZERO;
+    assert_eq!(fates_of(ExitReason::Signal(6), at_once), "2 failed too (ranks 2-3)");
+    assert_eq!(fates_of(ExitReason::Code(0), at_once), "1 finished, 1 failed too (rank 2)");
+    let later = Duration::from_mins(1);
+    assert_eq!(fates_of(ExitReason::Signal(15), later), "1 stopped, 1 failed too (rank 2)");
+    assert_eq!(fates_of(ExitReason::Code(0), later), "1 stopped, 1 failed too (rank 2)");
+}
+
+#[test]
+fn a_worker_that_cannot_be_started_leaves_the_next_one_not_started() {
+    let mut harness = Harness::job();
+    harness.step(Event::Begun);
+    harness.step(Event::SpawnFailed { member: Member::Worker(0), reason: "gone".into(), exit_code: 127 });
+    harness.step(Event::TreeEmpty);
+    assert_eq!(harness.fates.to_string(), "2 not started");
 }
