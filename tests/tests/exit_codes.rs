@@ -148,7 +148,10 @@ fn a_lost_node() {
     }
     // The guard's end is its init's end.
     running[1].signal(Signal::SIGKILL);
-    drop(running.remove(1));
+    // It has no lines to ship, so it neither waits for them nor misses any.
+    let lost = running.remove(1).wait();
+    lost.assert_code(137);
+    assert!(!lost.stderr.contains("log tables"), "{}", lost.show());
     let ends: Vec<_> = running.into_iter().map(Running::wait).collect();
     assert_all(&ends, 203, "job failed: node 1 (127.0.0.1) is lost: ");
     let others = &nodes.failure(&cluster)["others"];

@@ -143,6 +143,10 @@ impl Driver {
     }
 
     async fn leave_logs(&mut self) {
+        // Where no lines are on their way nothing would ever be done.
+        if !matches!(self.draining.state, State::Draining { .. }) {
+            return;
+        }
         self.draining.leave();
         let outcome = tokio::time::timeout(LEAVE_LIMIT, self.draining.done()).await.unwrap_or(None);
         let _ = self.draining.on_done(outcome);
