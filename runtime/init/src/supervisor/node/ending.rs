@@ -14,7 +14,7 @@ use crate::control::{NodeMessage, StopManner};
 use crate::supervisor::{Action, Announcement, Conclusion, Identity, Timer, Traces};
 
 /// How much longer than its grace period a stopped node waits to be released. The leader needs the grace period
-/// of the slowest node and [`super::leader::STOP_MARGIN`]; a leader that says nothing at all is noticed by its
+/// of the slowest node and [`crate::supervisor::leader::STOP_MARGIN`]; a leader that says nothing at all is noticed by its
 /// heartbeats, so this is the last resort.
 pub(super) const RELEASE_MARGIN: Duration = Duration::from_secs(15);
 
