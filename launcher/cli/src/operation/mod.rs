@@ -6,7 +6,7 @@
 use serde_json::{Map, Value};
 use tractorun_contract::env;
 use tractorun_contract::job_spec::{
-    Bind, Cluster, CypressBind, JobSpec, Lib, LinePrefix, Links, Mesh, PartCount, SPEC_VERSION, Timeouts,
+    Bind, Cluster, CypressBind, JobSpec, Lib, LinePrefix, Links, Mesh, PartCount, SPEC_VERSION,
 };
 use tractorun_yt::value::{self, ValueExt};
 use tractorun_yt::{YsonNode, YsonValue};
@@ -134,7 +134,7 @@ pub fn job_spec(settings: &Settings, proxy: &str, cypress: &[CypressFile], links
             Place::Local if mesh.node_count > 1 => LinePrefix::Rank,
             Place::Local | Place::Cluster => LinePrefix::Auto,
         },
-        timeouts: Timeouts::default(),
+        timeouts: settings.timeouts,
         logs: settings.logs,
         restarts: settings.restarts.clone(),
         preemption: match settings.place {

@@ -1,7 +1,7 @@
 //! Specs are compared by value, as the cluster reads them.
 
 use serde_json::json;
-use tractorun_contract::job_spec::{EnvVar, Logs, Preemption, RestartPolicy, Restarts, Sidecar};
+use tractorun_contract::job_spec::{EnvVar, Logs, Preemption, RestartPolicy, Restarts, Sidecar, Timeouts};
 use tractorun_contract::placement::{GpuVisibility, Placement};
 use tractorun_yt::value::to_json;
 
@@ -31,6 +31,7 @@ fn settings() -> Settings {
         resources: Resources { cpu_limit: Some(1.5), memory_limit_bytes: Some(1 << 30) },
         restarts: Restarts { max: 2, ..Restarts::default() },
         preemption: Preemption::default(),
+        timeouts: Timeouts::default(),
         user_config: json!({"a": "b"}).as_object().cloned(),
         bind_local: vec![BindLocal { source: "./x.py".into(), destination: "/x.py".into() }],
         bind_local_lib: vec!["libs/mylib".into()],

@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 use tractorun_contract::env::client;
 
 use tractorun_contract::job_spec::{
-    LogMode, LogOverflow, Logs, Preemption, PreemptionSignal, RestartPolicy, Restarts,
+    LogMode, LogOverflow, Logs, Preemption, PreemptionSignal, RestartPolicy, Restarts, Timeouts,
 };
 use tractorun_contract::placement::{CpuAffinity, GpuVisibility, OmpNumThreads, Placement};
 
@@ -74,6 +74,7 @@ impl Check<'_> {
             },
             restarts: self.restarts(),
             preemption: self.preemption(),
+            timeouts: self.timeouts(),
             user_config: self.one("user_config", Reader::object),
             bind_local: self.each("bind_local", Self::bind_local),
             bind_local_lib: self.bind_local_lib(),
@@ -116,6 +117,19 @@ impl Check<'_> {
                 let code = check.reader.whole(subject, node, 1..=255)?;
                 u8::try_from(code).ok()
             }),
+        }
+    }
+
+    fn timeouts(&mut self) -> Timeouts {
+        let default = Timeouts::default();
+        let mut time = |key, default_ms| {
+            // Init beats six times within the timeout, and no network is good to the millisecond.
+            self.one(key, |reader, subject, node| reader.span_ms(subject, node, 100)).unwrap_or(default_ms)
+        };
+        Timeouts {
+            rendezvous_ms: time("rendezvous_timeout", default.rendezvous_ms),
+            heartbeat_ms: time("heartbeat_timeout", default.heartbeat_ms),
+            grace_period_ms: time("grace_period", default.grace_period_ms),
         }
     }
 

@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
-use tractorun_contract::job_spec::{EnvVar, Logs, Preemption, Restarts, Sidecar};
+use tractorun_contract::job_spec::{EnvVar, Logs, Preemption, Restarts, Sidecar, Timeouts};
 use tractorun_contract::placement::Placement;
 
 pub use self::problem::{Origin, Problem};
@@ -53,6 +53,8 @@ pub struct Settings {
     pub restarts: Restarts,
     /// What workers get when the cluster takes a node away; without effect in [`Place::Local`].
     pub preemption: Preemption,
+    /// How long each thing may take.
+    pub timeouts: Timeouts,
     /// The user's own config.
     pub user_config: Option<Map<String, Value>>,
     /// Local files and folders that travel; all sources exist.

@@ -108,7 +108,7 @@ use Takes::{Each, Nothing, One, Switch};
 pub(crate) static COMMAND: OptionSpec = option("", "command", Both, Nothing, Group::Job, "");
 
 /// Every option, in the order `--help` shows them within their groups.
-pub(crate) static OPTIONS: [OptionSpec; 47] = [
+pub(crate) static OPTIONS: [OptionSpec; 50] = [
     option(
         "yt-path",
         "yt_path",
@@ -239,6 +239,30 @@ pub(crate) static OPTIONS: [OptionSpec; 47] = [
         Each("CODE", Json),
         Group::Failures,
         "Exit code that is never answered by a restart, such as 2, or 137 for SIGKILL; repeatable",
+    ),
+    option(
+        "grace-period",
+        "grace_period",
+        Both,
+        One("TIME", Text),
+        Group::Failures,
+        "From SIGTERM to SIGKILL when workers are stopped, such as 30s (default: 10s)",
+    ),
+    option(
+        "heartbeat-timeout",
+        "heartbeat_timeout",
+        Both,
+        One("TIME", Text),
+        Group::Failures,
+        "A node that is not heard of for so long is lost (default: 30s)",
+    ),
+    option(
+        "rendezvous-timeout",
+        "rendezvous_timeout",
+        Both,
+        One("TIME", Text),
+        Group::Failures,
+        "How long the nodes wait for each other at the start (default: 10m)",
     ),
     option(
         "preemption.signal",

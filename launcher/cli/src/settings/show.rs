@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use tractorun_contract::job_spec::{EnvScope, EnvSource, EnvVar, Logs, Preemption, Restarts};
+use tractorun_contract::job_spec::{EnvScope, EnvSource, EnvVar, Logs, Preemption, Restarts, Timeouts};
 use tractorun_contract::placement::Placement;
 
 use super::file::Layer;
@@ -27,6 +27,7 @@ pub fn effective_config(settings: &Settings) -> Value {
         resources: Resources { cpu_limit, memory_limit_bytes },
         restarts: Restarts { max, window_ms, backoff_ms, never },
         preemption: Preemption { signal, timeout_ms },
+        timeouts: Timeouts { rendezvous_ms, heartbeat_ms, grace_period_ms },
         user_config,
         bind_local,
         bind_local_lib,
@@ -66,6 +67,9 @@ pub fn effective_config(settings: &Settings) -> Value {
             "backoff": span(*backoff_ms),
             "never": never,
         },
+        "grace_period": span(*grace_period_ms),
+        "heartbeat_timeout": span(*heartbeat_ms),
+        "rendezvous_timeout": span(*rendezvous_ms),
         "preemption": { "signal": signal, "timeout": span(*timeout_ms) },
         "user_config": user_config,
         "bind_local": bind_local.iter().map(show_bind_local).collect::<Value>(),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::json;
 use tractorun_contract::job_spec::{
     EnvScope, EnvSource, EnvVar, LogMode, LogOverflow, Preemption, PreemptionSignal, RestartPolicy, Restarts,
-    Sidecar,
+    Sidecar, Timeouts,
 };
 use tractorun_contract::placement::{CpuAffinity, GpuVisibility, OmpNumThreads, Placement};
 
@@ -41,6 +41,7 @@ fn defaults() -> Settings {
         resources: Resources::default(),
         restarts: Restarts::default(),
         preemption: Preemption::default(),
+        timeouts: Timeouts::default(),
         user_config: None,
         bind_local: Vec::new(),
         bind_local_lib: Vec::new(),
@@ -66,7 +67,7 @@ fn sidecar(command: &[&str], restart_policy: RestartPolicy) -> Sidecar {
     Sidecar { command: command.iter().map(ToString::to_string).collect(), restart_policy }
 }
 
-static EXAMPLES: [Example; 41] = [
+static EXAMPLES: [Example; 44] = [
     Example { line: &["--restarts.max", "3"], yaml: "restarts: {max: 3}", set: |s| s.restarts.max = 3 },
     Example {
         line: &["--restarts.window", "10m"],
@@ -82,6 +83,21 @@ static EXAMPLES: [Example; 41] = [
         line: &["--restarts.never", "2", "--restarts.never", "138"],
         yaml: "restarts: {never: [2, 138]}",
         set: |s| s.restarts.never = vec![2, 138],
+    },
+    Example {
+        line: &["--grace-period", "30s"],
+        yaml: "grace_period: 30s",
+        set: |s| s.timeouts.grace_period_ms = 30_000,
+    },
+    Example {
+        line: &["--heartbeat-timeout", "1m"],
+        yaml: "heartbeat_timeout: 1m",
+        set: |s| s.timeouts.heartbeat_ms = 60_000,
+    },
+    Example {
+        line: &["--rendezvous-timeout", "1h"],
+        yaml: "rendezvous_timeout: 1h",
+        set: |s| s.timeouts.rendezvous_ms = 3_600_000,
     },
     Example {
         line: &["--preemption.signal", "SIGUSR1"],
