@@ -124,7 +124,7 @@ fn nothing_is_lost_or_doubled_however_requests_fail() {
     plan("execute_batch", 1, 1, json!("lose_answer"));
     let write = writer(&scratch, "200 30000 0.01");
     let running =
-        local(&scratch, &cluster).mesh((1, 2)).args(["--logs.batch-age", "0.05"]).bash(&write).start();
+        local(&scratch, &cluster).mesh((1, 2)).args(["--logs.batch-age", "50ms"]).bash(&write).start();
     running.wait().assert_code(0);
     for rank in 0..2 {
         assert_truth(&worker_table(&cluster, rank), &scratch, &rank.to_string());
@@ -235,7 +235,7 @@ fn what_cannot_be_shipped_is_said_and_kept_and_can_be_added() {
     let fault = cluster.plan(&json!({"match": {"command": "write_table", "path": path}, "times": "always", "effect": {"over_quota": {}}}));
     let write = writer(&scratch, "100 20000 0");
     let finished =
-        local(&scratch, &cluster).mesh((1, 2)).args(["--logs.drain-timeout", "1.5"]).bash(&write).run();
+        local(&scratch, &cluster).mesh((1, 2)).args(["--logs.drain-timeout", "1500ms"]).bash(&write).run();
     finished.assert_code(206).assert_stderr("could not be written to the log tables; they are kept in");
     assert_truth(&worker_table(&cluster, 0), &scratch, "0");
     let table = worker_table(&cluster, 1);
@@ -278,7 +278,7 @@ fn after_sigterm_the_last_words_are_there_on_every_node() {
         echo $$ > "$SCRATCH/up.$RANK"; sleep 1000 & wait $!"#;
     // Lines would leave after a minute: it is the drain that ships them, before the leader lets anybody go.
     let running =
-        local(&scratch, &cluster).mesh((2, 1)).args(["--logs.batch-age", "60"]).bash(script).start();
+        local(&scratch, &cluster).mesh((2, 1)).args(["--logs.batch-age", "60s"]).bash(script).start();
     for rank in 0..2 {
         scratch.wait_for_file(&format!("up.{rank}"));
     }
@@ -297,7 +297,7 @@ fn a_killed_init_loses_what_was_not_committed_and_the_table_says_so() {
     let cluster = Cluster::start(&scratch);
     let script =
         r#"i=0; while true; do echo "line $i"; i=$((i+1)); [ $i = 5000 ] && echo > "$SCRATCH/many"; done"#;
-    let running = local(&scratch, &cluster).args(["--logs.batch-age", "0.05"]).bash(script).start();
+    let running = local(&scratch, &cluster).args(["--logs.batch-age", "50ms"]).bash(script).start();
     scratch.wait_for_file("many");
     let path = format!("{YT_PATH}/logs/0/workers/0");
     while cluster.get(&format!("{path}/@row_count")).as_u64().unwrap_or_default() < 1000 {
@@ -329,7 +329,7 @@ fn a_line_of_a_hundred_megabytes() {
 #[test]
 #[ignore = "takes long: make soak"]
 fn a_cluster_that_is_away_for_a_minute() {
-    let (scratch, cluster) = flood_while_away(&["--logs.drain-timeout", "120"], 60_000);
+    let (scratch, cluster) = flood_while_away(&["--logs.drain-timeout", "120s"], 60_000);
     assert_numbers(&worker_table(&cluster, 0), 100_000);
     assert!(took(&scratch) < 30.0, "the worker waited");
 }

@@ -25,6 +25,9 @@ use crate::pack::IgnoreFiles;
 const MAX_NODES: u32 = 10_000;
 const MAX_WORKERS_PER_NODE: u32 = 1_000;
 const MAX_GPUS_PER_WORKER: u32 = 64;
+
+/// The most ports that YT gives a job (`port_count` of its user job spec).
+const MAX_PORTS: u32 = 50;
 const MAX_THREADS: u32 = 10_000;
 const MAX_RESTARTS: u32 = 1_000_000;
 
@@ -95,8 +98,9 @@ impl Check<'_> {
             yt_task_spec: self.one("yt_task_spec", Reader::object).unwrap_or_default(),
         };
         self.refuse_later();
-        if place == Place::Local {
-            self.refuse_in_local(&settings);
+        match place {
+            Place::Local => self.refuse_in_local(&settings),
+            Place::Cluster => self.refuse_on_cluster(&settings),
         }
         settings
     }
@@ -266,7 +270,9 @@ impl Check<'_> {
                 })
                 .unwrap_or(defaults.mode),
             batch_bytes: self.one("logs.batch_bytes", Reader::bytes).unwrap_or(defaults.batch_bytes),
-            batch_age_ms: self.one("logs.batch_age", Reader::milliseconds).unwrap_or(defaults.batch_age_ms),
+            batch_age_ms: self
+                .one("logs.batch_age", |reader, subject, node| reader.span_ms(subject, node, 1))
+                .unwrap_or(defaults.batch_age_ms),
             memory_bytes: self
                 .one("logs.memory", |reader, subject, node| reader.bytes_from(subject, node, MIN_LOG_MEMORY))
                 .unwrap_or(defaults.memory_bytes),
@@ -277,7 +283,7 @@ impl Check<'_> {
                 .one("logs.overflow", |reader, subject, node| reader.choice(subject, node, &LogOverflow::ALL))
                 .unwrap_or(defaults.overflow),
             drain_timeout_ms: self
-                .one("logs.drain_timeout", Reader::milliseconds)
+                .one("logs.drain_timeout", |reader, subject, node| reader.span_ms(subject, node, 1))
                 .unwrap_or(defaults.drain_timeout_ms),
         }
     }
@@ -308,6 +314,23 @@ impl Check<'_> {
                 "no_wait",
                 "a `--local` run lives only as long as tractorun",
                 "leave it out, or give `--no-wait false`",
+            );
+        }
+    }
+
+    /// Refuses what no cluster gives, so that it shows before anything is uploaded.
+    fn refuse_on_cluster(&mut self, settings: &Settings) {
+        let mesh = crate::operation::mesh(settings);
+        let count = mesh.process_per_node;
+        let own = mesh.port_count() - count;
+        if mesh.port_count() > MAX_PORTS {
+            let most = MAX_PORTS - own;
+            self.refuse_given(
+                "mesh.process_per_node",
+                &format!(
+                    "expected at most {most} on a cluster, which gives a job {MAX_PORTS} ports, got {count}"
+                ),
+                "use more nodes",
             );
         }
     }

@@ -4,7 +4,6 @@
 //! problems are found in one go.
 
 use std::ops::RangeInclusive;
-use std::time::Duration;
 
 use serde_json::{Map, Value};
 
@@ -37,9 +36,6 @@ const UNITS: [(&str, u64); 8] = [
     ("GB", 1_000_000_000),
     ("TB", 1_000_000_000_000),
 ];
-
-/// Longest time that can be asked for.
-const MAX_DURATION: Duration = Duration::from_hours(7 * 24);
 
 /// Units that a span of time may be written with, in milliseconds; longer names first, as `ms` ends in `s`.
 const SPANS_MS: [(&str, u64); 5] =
@@ -143,24 +139,6 @@ impl Reader {
             self.refuse(subject, node, "a number above 0");
         }
         number
-    }
-
-    /// A number of seconds above 0, as milliseconds.
-    pub(super) fn milliseconds(&mut self, subject: &Subject, node: &Node) -> Option<u64> {
-        let seconds = match &node.content {
-            Content::Number(number, _) => number.as_f64(),
-            Content::Text(text) => text.parse().ok(),
-            _ => None,
-        };
-        let duration = seconds.and_then(|seconds: f64| Duration::try_from_secs_f64(seconds).ok());
-        let milliseconds = duration
-            .filter(|duration| *duration <= MAX_DURATION)
-            .and_then(|duration| u64::try_from(duration.as_millis()).ok())
-            .filter(|milliseconds| *milliseconds > 0);
-        if milliseconds.is_none() {
-            self.refuse(subject, node, "a number of seconds from 0.001 to 604800 (a week)");
-        }
-        milliseconds
     }
 
     /// A number of bytes above 0, or a size with its unit.

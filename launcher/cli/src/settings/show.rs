@@ -1,7 +1,5 @@
 //! The configuration as JSON, for a dry run, as it was given: who prints it masks what is secret in it.
 
-use std::time::Duration;
-
 use serde_json::{Map, Value, json};
 use tractorun_contract::job_spec::{EnvScope, EnvSource, EnvVar, Logs, Preemption, Restarts, Timeouts};
 use tractorun_contract::placement::Placement;
@@ -133,14 +131,13 @@ fn shown(node: &Node, is_json: bool) -> Value {
 fn show_logs(logs: &Logs) -> Value {
     let Logs { mode: _, batch_bytes, batch_age_ms, memory_bytes, spool_bytes, overflow, drain_timeout_ms } =
         *logs;
-    let seconds = |milliseconds| Duration::from_millis(milliseconds).as_secs_f64();
     json!({
         "batch_bytes": batch_bytes,
-        "batch_age": seconds(batch_age_ms),
+        "batch_age": span(batch_age_ms),
         "memory": memory_bytes,
         "spool": spool_bytes,
         "overflow": overflow,
-        "drain_timeout": seconds(drain_timeout_ms),
+        "drain_timeout": span(drain_timeout_ms),
     })
 }
 

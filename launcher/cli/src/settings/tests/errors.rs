@@ -274,6 +274,17 @@ fn what_comes_later_is_refused_and_says_so() {
 }
 
 #[test]
+fn more_workers_than_a_cluster_has_ports_for_are_refused_there() {
+    assert_eq!(
+        problems(&["--mesh.process-per-node", "49", "true"]),
+        "`--mesh.process-per-node`: expected at most 48 on a cluster, which gives a job 50 ports, got 49\n\
+         hint: use more nodes"
+    );
+    assert!(invoke_with(&["--mesh.process-per-node", "48", "true"], &[("YT_BASE_LAYER", "image")]).is_ok());
+    assert!(invoke_with(&["--local", "--mesh.process-per-node", "49", "true"], &[]).is_ok());
+}
+
+#[test]
 fn restarts_and_preemption_are_refused_by_what_is_wrong_with_them() {
     let refused = |options: &[&str]| problems(&[options, &["true"]].concat());
     let time = "expected a time above 0 with its unit (`ms`, `s`, `m`, `h`, `d`), such as `30s` or `10m`";
@@ -299,16 +310,16 @@ fn restarts_and_preemption_are_refused_by_what_is_wrong_with_them() {
 
 #[test]
 fn log_settings_say_what_they_accept() {
-    let options = ["--logs.overflow", "wait", "--logs.memory", "1KiB", "--logs.drain-timeout", "0", "sh"];
+    let options = ["--logs.overflow", "wait", "--logs.memory", "1KiB", "--logs.drain-timeout", "0s", "sh"];
     assert_eq!(
         problems(&options),
         "`--logs.memory`: expected a number of bytes from 1048576 on, or a size such as `512MiB` or `16GiB`, got `1KiB`\n\
          `--logs.overflow`: expected `block` or `drop`, got `wait`\n\
-         `--logs.drain-timeout`: expected a number of seconds from 0.001 to 604800 (a week), got `0`"
+         `--logs.drain-timeout`: expected a time above 0 with its unit (`ms`, `s`, `m`, `h`, `d`), such as `30s` or `10m`, got `0s`"
     );
     assert_eq!(
         file_problems("logs: {batch_age: soon, spol: 1}"),
-        "c.yaml:1:19: `logs.batch_age`: expected a number of seconds from 0.001 to 604800 (a week), got `soon`\n\
+        "c.yaml:1:19: `logs.batch_age`: expected a time above 0 with its unit (`ms`, `s`, `m`, `h`, `d`), such as `30s` or `10m`, got `soon`\n\
          c.yaml:1:25: unknown key `logs.spol`, did you mean `logs.spool`?"
     );
 }

@@ -321,8 +321,8 @@ static EXAMPLES: [Example; 44] = [
         },
     },
     Example {
-        line: &["--logs.batch-bytes", "1000000", "--logs.batch-age", "0.25", "--logs.drain-timeout", "90"],
-        yaml: "logs: {batch_bytes: 1000000, batch_age: 0.25, drain_timeout: 90}",
+        line: &["--logs.batch-bytes", "1000000", "--logs.batch-age", "250ms", "--logs.drain-timeout", "1.5m"],
+        yaml: "logs: {batch_bytes: 1000000, batch_age: 250ms, drain_timeout: 1.5m}",
         set: |s| {
             s.logs.batch_bytes = 1_000_000;
             s.logs.batch_age_ms = 250;

@@ -1,19 +1,11 @@
 //! Restarts in place, on one node: when its workers start again, when they never do, and what the sidecars see of it.
 
 use super::teardown::{KILL_AGAIN, KILL_LIMIT};
+use super::testing::{self, GRACE, identity, pid};
 use super::*;
 use crate::control::StopManner;
 
-const GRACE: Duration = Duration::from_secs(10);
 const SPARED: i32 = 200;
-
-fn pid(number: i32) -> Pid {
-    Pid::from_raw(number).unwrap()
-}
-
-fn identity() -> Identity {
-    Identity { node_rank: 0, host: "h".into(), job_id: "j".into() }
-}
 
 /// A node with the worker 100 (in later attempts 101, ...), and the sidecar 200 if it has one.
 struct Harness {
@@ -41,18 +33,11 @@ impl Harness {
     }
 
     fn step(&mut self, event: Event) -> Vec<Action> {
-        let mut actions = Vec::new();
-        self.node.step(self.now, event, &mut actions);
-        actions
+        testing::step(&mut self.node, self.now, event)
     }
 
     fn exited(&mut self, number: i32, code: u8) -> Vec<Action> {
-        self.step(Event::ChildExited {
-            pid: pid(number),
-            reason: ExitReason::Code(code),
-            reaped_at: self.now,
-            traces: Traces::default(),
-        })
+        self.step(testing::exited(number, code, self.now))
     }
 }
 

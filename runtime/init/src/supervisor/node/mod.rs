@@ -31,6 +31,8 @@ mod sidecar_tests;
 mod sidecars;
 mod teardown;
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;
 
 /// What a node is.

@@ -1,19 +1,11 @@
 //! Preemption, on one node: who is asked with what, how long they have, and what counts as a failure.
 
+use super::testing::{self, GRACE, identity, pid};
 use super::*;
 use crate::control::StopManner;
 
-const GRACE: Duration = Duration::from_secs(10);
 const TIMEOUT: Duration = Duration::from_secs(40);
 const SIGTERM: Event = Event::SignalReceived(Signal::TERM);
-
-fn pid(number: i32) -> Pid {
-    Pid::from_raw(number).unwrap()
-}
-
-fn identity() -> Identity {
-    Identity { node_rank: 0, host: "h".into(), job_id: "j".into() }
-}
 
 /// A node with two workers, 100 and 101, and the sidecar 200.
 struct Harness {
@@ -40,18 +32,11 @@ impl Harness {
     }
 
     fn step(&mut self, event: Event) -> Vec<Action> {
-        let mut actions = Vec::new();
-        self.node.step(self.now, event, &mut actions);
-        actions
+        testing::step(&mut self.node, self.now, event)
     }
 
     fn exited(&mut self, number: i32, code: u8) -> Vec<Action> {
-        self.step(Event::ChildExited {
-            pid: pid(number),
-            reason: ExitReason::Code(code),
-            reaped_at: self.now,
-            traces: Traces::default(),
-        })
+        self.step(testing::exited(number, code, self.now))
     }
 }
 

@@ -1,16 +1,7 @@
 //! Sidecars: every policy with every end in every phase, and the order of start and stop.
 
+use super::testing::{self, GRACE, identity, pid};
 use super::*;
-
-const GRACE: Duration = Duration::from_secs(10);
-
-fn pid(number: i32) -> Pid {
-    Pid::from_raw(number).unwrap()
-}
-
-fn identity() -> Identity {
-    Identity { node_rank: 0, host: "h".into(), job_id: "j".into() }
-}
 
 /// Node 0 with one worker of pid 100; the sidecars have the pids 200, 201, ... and, started again, 300 and up.
 struct Harness {
@@ -43,9 +34,7 @@ impl Harness {
     }
 
     fn step(&mut self, event: Event) -> Vec<Action> {
-        let mut actions = Vec::new();
-        self.node.step(self.now, event, &mut actions);
-        actions
+        testing::step(&mut self.node, self.now, event)
     }
 
     fn spawned(&mut self, member: Member, number: i32) -> Vec<Action> {
