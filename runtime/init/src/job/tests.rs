@@ -1,13 +1,19 @@
 //! Start-up as far as it goes without a cluster.
 
-use crate::driver::Clock;
-use crate::metrics::Kind;
-use tractorun_contract::job_spec::{EnvScope, EnvSource, EnvVar, Sidecar};
+use std::ffi::OsString;
+
+use tractorun_contract::job_spec::{
+    Bind, CypressBind, EnvScope, EnvSource, EnvVar, Lib, PartCount, RestartPolicy, Sidecar,
+};
 use tractorun_contract::topology::{Topology, WorkerAddress};
 
 use super::config::tests::config_of;
+use super::placement::Allotment;
+use super::prepare::prepare_files;
 use super::*;
 use crate::control::Link;
+use crate::driver::Clock;
+use crate::metrics::Kind;
 
 /// An archive whose `root` is a folder with one file, or a file.
 fn archive(path: &Path, name: &str, content: &str) {
