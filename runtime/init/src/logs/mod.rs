@@ -20,6 +20,7 @@ mod cluster;
 mod cut;
 mod pace;
 mod queue;
+mod relief;
 mod remains;
 mod rows;
 mod shipper;
@@ -233,7 +234,7 @@ impl Feed {
 
 /// Where lines are kept in a sandbox.
 pub fn folder_in(sandbox: &Path) -> PathBuf {
-    shipper::folder_in(sandbox)
+    sandbox.join(".tractorun").join("logs")
 }
 
 /// Microseconds since 1970.

@@ -8,61 +8,48 @@
 //!
 //! A thread with a runtime and a client of its own: neither a disk nor a cluster that is slow holds up the supervisor,
 //! and nothing of its state is here. While a batch is on its way, memory that is nearly full is emptied into the
-//! spool; where that is full too, the oldest lines are dropped if the user wants that, and else the pump waits.
+//! spool; where that is full too, the oldest lines are dropped if the user wants that, and else the pump waits
+//! ([`Relief`]).
 
-use std::path::{Path, PathBuf};
+mod leaving;
+mod order;
+mod refusals;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout};
-use tracing::{debug, error, info, warn};
-use tractorun_contract::job_spec::LogOverflow;
-use tractorun_contract::logs::{TableRecord, TableState};
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, info, warn};
+use tractorun_contract::logs::TableRecord;
 use tractorun_yt::{Client, ClientConfig};
 
 use super::cluster::{NotShipped, Parcel, Tables, open_record};
-use super::pace::{self, Pace};
+use super::pace::Pace;
 use super::queue::Queue;
-use super::remains;
+use super::relief::Relief;
 use super::spool::Spool;
 use super::store::Limit;
-use super::{Outcome, Plan, unix_us};
+use super::{Outcome, Plan};
+pub(super) use order::Order;
+use order::{at, out_of_time};
+use refusals::Refusals;
 
 /// Bytes of spooled blocks in one batch: enough to catch up, and few enough to be sent again.
 const SPOOLED_IN_A_BATCH: u64 = 64 * 1024 * 1024;
 
-/// What becomes of lines that are left is said within this, if it can be said.
-const LAST_WORD: Duration = Duration::from_secs(2);
-
-/// What the shipper is to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Order {
-    /// Ship what comes.
-    Run,
-    /// Nothing more comes: ship all that is there, until then.
-    Drain { deadline: Instant },
-    /// Leave now.
-    Leave,
-}
-
 /// Everything that the thread has.
 pub(super) struct Shipper {
     queue: Arc<Queue>,
-    spool: Spool,
-    spool_bytes: u64,
-    overflow: LogOverflow,
+    relief: Relief,
     tables: Tables,
-    /// By table: how often in a row the cluster refused to write to it, and until when it is left alone.
-    refusals: Vec<u32>,
-    not_before: Vec<Option<Instant>>,
+    refusals: Refusals,
     record: TableRecord,
     names: Vec<String>,
     pace: Pace,
     began: Instant,
     orders: watch::Receiver<Order>,
     trouble: Trouble,
-    disk: Disk,
     doubt: Doubt,
 }
 
@@ -89,14 +76,6 @@ enum Doubt {
 enum Trouble {
     None,
     Told,
-}
-
-/// Whether the spool takes blocks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Disk {
-    Usable,
-    /// It does not, and the user has been told.
-    Unusable,
 }
 
 /// How a wait ended.
@@ -130,12 +109,9 @@ impl Shipper {
         let record = open_record(node_rank, job_id);
         Ok(Self {
             queue,
-            spool: Spool::new(folder),
-            spool_bytes: settings.spool_bytes,
-            overflow: settings.overflow,
+            relief: Relief::new(Spool::new(folder), settings.spool_bytes, settings.overflow),
             tables: Tables::new(client, paths, record.clone()),
-            refusals: vec![0; count],
-            not_before: vec![None; count],
+            refusals: Refusals::new(count),
             doubt: Doubt::None,
             record,
             names,
@@ -143,7 +119,6 @@ impl Shipper {
             began: Instant::now(),
             orders,
             trouble: Trouble::None,
-            disk: Disk::Usable,
         })
     }
 
@@ -160,7 +135,7 @@ impl Shipper {
                 Order::Drain { deadline } => return self.drain(deadline).await,
                 Order::Leave => return self.leave().await,
             }
-            self.relieve();
+            self.relief.relieve(&self.queue);
             if matches!(self.wait().await, Woken::Due) {
                 let parcel = self.load();
                 let _ = self.ship(parcel).await;
@@ -191,12 +166,12 @@ impl Shipper {
     /// Waits until the next batch is due or something happens.
     async fn wait(&mut self) -> Woken {
         let now = Instant::now();
-        let ready = |table: usize| self.not_before[table].is_none_or(|at| at <= now);
+        let ready = |table: usize| self.refusals.is_ready(table, now);
         let pending = self.queue.with(|store| store.pending(ready));
         let mut due = self.pace.next(now - self.began, pending.bytes, pending.tables);
         // What was refused is looked at again when its time has come.
-        if let Some(at) = self.not_before.iter().flatten().filter(|at| **at > now).min() {
-            let at = *at - self.began;
+        if let Some(at) = self.refusals.next(now) {
+            let at = at - self.began;
             due = Some(due.map_or(at, |due| due.min(at)));
         }
         let due = due.map(|due| self.began + due);
@@ -211,13 +186,13 @@ impl Shipper {
     /// Takes what waits.
     fn load(&self) -> Parcel {
         let now = Instant::now();
-        let ready = |table: usize| self.not_before[table].is_none_or(|at| at <= now);
+        let ready = |table: usize| self.refusals.is_ready(table, now);
         let full = self.queue.marks().full;
         self.queue.with(|store| {
             let tables = store.pending(ready).tables.max(1) as u64;
             // What is on its way stays in memory, and there must be room for what comes meanwhile.
             let limit = Limit { memory: full / 3 / tables, spooled: SPOOLED_IN_A_BATCH / tables };
-            let lots = (0..self.not_before.len()).filter(|table| ready(*table));
+            let lots = (0..self.refusals.tables()).filter(|table| ready(*table));
             Parcel { lots: lots.filter_map(|table| store.take(table, limit)).collect(), records: Vec::new() }
         })
     }
@@ -229,9 +204,9 @@ impl Shipper {
         }
         self.pace.begin(self.began.elapsed());
         let before = self.tables.requests();
-        let reader = self.spool.reader();
+        let reader = self.relief.spool().reader();
         let result = {
-            let Self { tables, queue, orders, spool, overflow, spool_bytes, disk, .. } = self;
+            let Self { tables, queue, orders, relief, .. } = self;
             let shipping = tables.ship(&parcel, &reader);
             tokio::pin!(shipping);
             loop {
@@ -239,7 +214,7 @@ impl Shipper {
                     biased;
                     result = &mut shipping => break Some(result),
                     () = out_of_time(orders) => break None,
-                    () = queue.changed() => relieve(queue, spool, *spool_bytes, *overflow, disk),
+                    () = queue.changed() => relief.relieve(queue),
                 }
             }
         };
@@ -252,10 +227,9 @@ impl Shipper {
             }
             Some(Ok(())) => {
                 for lot in &parcel.lots {
-                    self.refusals[lot.table] = 0;
-                    self.not_before[lot.table] = None;
+                    self.refusals.taken(lot.table);
                     for extent in self.queue.with(|store| store.commit(lot.table)) {
-                        self.spool.release(extent);
+                        self.relief.spool().release(extent);
                     }
                 }
                 self.pace.succeeded();
@@ -269,11 +243,7 @@ impl Shipper {
                 self.tell_trouble(&failure);
                 match failure.table {
                     // The others go on without it.
-                    Some(table) => {
-                        self.refusals[table] += 1;
-                        let pause = pace::pause(self.refusals[table], rand::random());
-                        self.not_before[table] = Some(Instant::now() + pause);
-                    }
+                    Some(table) => self.refusals.refused(table, Instant::now()),
                     None => self.pace.failed(now, rand::random()),
                 }
                 Shipped::NotThere
@@ -284,7 +254,7 @@ impl Shipper {
     /// Until it makes sense to try again, or the deadline.
     async fn pause(&mut self, deadline: Instant) {
         let now = Instant::now();
-        let refused = self.not_before.iter().flatten().filter(|at| **at > now).min().copied();
+        let refused = self.refusals.next(now);
         let again = self.pace.next(now - self.began, u64::MAX, 1).map(|at| self.began + at);
         let until = refused.into_iter().chain(again).min().unwrap_or(now).min(deadline);
         tokio::select! {
@@ -310,79 +280,6 @@ impl Shipper {
         self.queue.with(|store| store.pending(|_| true).tables == 0)
     }
 
-    /// The records of all tables, complete.
-    fn closing(&self) -> Parcel {
-        let records = (0..self.names.len()).map(|table| (table, self.record_of(table))).collect();
-        Parcel { lots: Vec::new(), records }
-    }
-
-    fn record_of(&self, table: usize) -> TableRecord {
-        let totals = self.queue.with(|store| store.committed(table));
-        TableRecord {
-            state: TableState::Closed,
-            rows: totals.rows,
-            lines: totals.lines,
-            bytes: totals.bytes,
-            dropped_lines: totals.dropped_lines,
-            dropped_bytes: totals.dropped_bytes,
-            ..self.record.clone()
-        }
-    }
-
-    /// Everything is where it belongs.
-    fn finish(&mut self) -> Outcome {
-        self.spool.finish();
-        let lines = (0..self.names.len()).map(|table| self.queue.with(|store| store.committed(table).lines));
-        debug!("all {} lines are in their tables", lines.sum::<u64>());
-        Outcome::Drained
-    }
-
-    /// Something is left: keeps it on the disk and says so.
-    async fn leave(&mut self) -> Outcome {
-        let lots = self.queue.with(|store| {
-            let all = Limit { memory: u64::MAX, spooled: u64::MAX };
-            (0..self.names.len()).filter_map(|table| store.take(table, all)).collect::<Vec<_>>()
-        });
-        let folder = self.spool.folder().to_owned();
-        let (mut lines, mut bytes) = (0, 0);
-        let mut records: Vec<_> = self.closing().records;
-        for lot in &lots {
-            let record = &mut records[lot.table].1;
-            let after = lot.after;
-            record.unshipped_lines = after.lines + after.dropped_lines - record.lines - record.dropped_lines;
-            record.unshipped_bytes = after.bytes + after.dropped_bytes - record.bytes - record.dropped_bytes;
-            lines += record.unshipped_lines;
-            bytes += record.unshipped_bytes;
-        }
-        if self.doubt == Doubt::None {
-            // If it cannot be said the tables stay `open`, which says enough.
-            let _ = timeout(LAST_WORD, self.tables.try_to_say(&records)).await;
-        }
-        let mut kept = true;
-        for lot in lots {
-            let (name, path) = (&self.names[lot.table], self.tables.path(lot.table));
-            match remains::keep(&folder, name, &lot, &self.spool.reader()) {
-                Ok(file) => warn!(
-                    "the last lines of {name} are kept in `{}`; to add them to their table: yt write-table \
-                     '<append=%true>{path}' --format '<format=binary>yson' < FILE",
-                    file.display()
-                ),
-                Err(error) => {
-                    kept = false;
-                    error!("cannot keep the last lines of {name}: {error}");
-                }
-            }
-        }
-        if kept {
-            self.spool.remove();
-        }
-        Outcome::Left { lines, bytes, folder }
-    }
-
-    fn relieve(&mut self) {
-        relieve(&self.queue, &mut self.spool, self.spool_bytes, self.overflow, &mut self.disk);
-    }
-
     fn tell_trouble(&mut self, failure: &NotShipped) {
         let NotShipped { table, error } = failure;
         let what = table.map_or("the log tables", |table| self.tables.path(table));
@@ -395,68 +292,9 @@ impl Shipper {
     }
 
     fn tell_better(&mut self) {
-        if self.trouble == Trouble::Told && self.not_before.iter().all(Option::is_none) {
+        if self.trouble == Trouble::Told && self.refusals.is_over() {
             info!("the log tables can be written again");
             self.trouble = Trouble::None;
         }
     }
-}
-
-/// Keeps memory from being full: what is oldest goes to the spool, or goes.
-fn relieve(queue: &Queue, spool: &mut Spool, spool_bytes: u64, overflow: LogOverflow, disk: &mut Disk) {
-    let marks = queue.marks();
-    while queue.with(|store| store.memory()) >= marks.high {
-        let (block, spooled) = queue.with(|store| (store.oldest_in_memory(), store.spooled()));
-        // All of it is on its way.
-        let Some((table, at, bytes)) = block else { return };
-        if *disk == Disk::Usable && spooled + bytes.len() as u64 <= spool_bytes {
-            match spool.append(&bytes) {
-                Ok(extent) => queue.with(|store| store.moved(table, at, extent)),
-                Err(error) => {
-                    warn!("cannot keep lines on disk in `{}`: {error}", spool.folder().display());
-                    *disk = Disk::Unusable;
-                }
-            }
-            continue;
-        }
-        match overflow {
-            // The pump waits once memory is full.
-            LogOverflow::Block => return,
-            LogOverflow::Drop if queue.with(|store| store.memory()) < marks.full => return,
-            LogOverflow::Drop => match queue.with(|store| store.drop_oldest(unix_us())) {
-                Some(extents) => extents.into_iter().for_each(|extent| spool.release(extent)),
-                None => return,
-            },
-        }
-    }
-}
-
-/// At that time; never, if there is none.
-async fn at(time: Option<Instant>) {
-    match time {
-        Some(time) => sleep_until(time).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Resolves when there is an order to leave, when the deadline of a drain has passed, or when nobody orders any more.
-async fn out_of_time(orders: &mut watch::Receiver<Order>) {
-    loop {
-        let order = *orders.borrow_and_update();
-        let deadline = match order {
-            Order::Run => None,
-            Order::Drain { deadline } => Some(deadline),
-            Order::Leave => return,
-        };
-        tokio::select! {
-            biased;
-            changed = orders.changed() => if changed.is_err() { return },
-            () = at(deadline) => return,
-        }
-    }
-}
-
-/// Where the shipper keeps what it cannot ship.
-pub(super) fn folder_in(sandbox: &Path) -> PathBuf {
-    sandbox.join(".tractorun").join("logs")
 }
