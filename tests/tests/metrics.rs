@@ -11,7 +11,7 @@ use std::time::Instant;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tractorun_tests::process::{DEADLINE, POLL, Running, run};
-use tractorun_tests::{Place, Scratch, binaries};
+use tractorun_tests::{Cluster, Place, Scratch, binaries};
 
 /// What nothing may show: a variable's value, and a word of the command.
 const SECRETS: [&str; 2] = ["a-secret-value", "a-secret-argument"];
@@ -147,6 +147,61 @@ fn every_node_shows_its_own_workers_and_the_leader_shows_all_nodes() {
         assert!(!pages.contains(secret), "{secret} is shown:\n{pages}");
     }
     end_run(&place, running);
+}
+
+#[test]
+fn what_becomes_of_the_lines_of_log_tables_is_shown() {
+    let place = Place::local();
+    let cluster = Cluster::start_with_control(&place.scratch);
+    let fault = json!({"match": {"command": "write_table"}, "times": "always", "effect": {"over_quota": {}}});
+    let fault = cluster.plan(&fault);
+    let script = r#"seq 1000; echo oops >&2; until [ -e "$SCRATCH/go" ]; do sleep 0.05; done"#;
+    let launcher = place.launcher().mesh((1, 2)).env("YT_PROXY", cluster.proxy());
+    let running = launcher
+        .args(["--yt-path", "//tmp/logs", "--operation-log-mode", "realtime_yt_table"])
+        .bash(script)
+        .start();
+    let node = leader_of(&place.scratch);
+    let number = |page: &str, name: &str| -> f64 {
+        series(page, &format!("tractorun_log_{name}")).parse().expect("a number")
+    };
+    let page = wait_until("batches that were refused, twice for both workers", || {
+        let page = get(&node, "/metrics").1;
+        let refused = page.contains("tractorun_log_retries_total") && number(&page, "retries_total") >= 4.0;
+        refused.then_some(page)
+    });
+    assert!(number(&page, r#"waiting_bytes{place="memory"}"#) > 2.0 * 3000.0);
+    assert!(number(&page, "oldest_waiting_age_seconds") > 0.0);
+    for none in ["rows_total", "commits_total", "last_commit_timestamp_seconds", "dropped_lines_total"] {
+        assert_eq!(number(&page, none).to_string(), "0", "{none}");
+    }
+
+    cluster.control("DELETE", &format!("/faults/{fault}"), &Value::Null);
+    let page = wait_until("all rows", || {
+        let page = get(&node, "/metrics").1;
+        (number(&page, "rows_total") >= 2002.0).then_some(page)
+    });
+    // `seq 1000` is 3893 bytes long, `oops` 5.
+    for (name, expected) in [
+        ("rows_total", 2002.0),
+        ("bytes_total", 2.0 * 3898.0),
+        (r#"waiting_bytes{place="memory"}"#, 0.0),
+        (r#"waiting_bytes{place="spool"}"#, 0.0),
+        ("oldest_waiting_age_seconds", 0.0),
+        ("dropped_bytes_total", 0.0),
+    ] {
+        assert_eq!(number(&page, name).to_string(), expected.to_string(), "{name}");
+    }
+    assert!(number(&page, "commits_total") >= 1.0 && number(&page, "requests_total") > 10.0);
+    assert!(number(&page, "last_commit_duration_seconds") > 0.0);
+    assert!(number(&page, "last_commit_timestamp_seconds") > 1.7e9);
+    check_by_promtool(&page);
+    let logs = &get_json(&node, "/status")["logs"];
+    assert_eq!((&logs["rows"], &logs["waiting_memory_bytes"]), (&json!(2002), &json!(0)), "{logs}");
+    place.scratch.file("go", "\n");
+    running.wait().assert_code(0);
+    cluster.stop();
+    place.assert_nothing_left();
 }
 
 /// Prometheus' own opinion of a page.

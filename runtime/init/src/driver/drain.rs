@@ -11,7 +11,7 @@ use tractorun_sys::Signal;
 
 use super::Driver;
 use crate::control::NodeMessage;
-use crate::logs::{Intake, Logs, Outcome};
+use crate::logs::{Gauge, Intake, Logs, Outcome};
 use crate::supervisor::Conclusion;
 
 /// How long a shipper that was told to leave may take to keep on the disk what is left.
@@ -50,6 +50,11 @@ impl Draining {
     /// Where lines are put in.
     pub(super) fn intake(&self) -> Option<Intake> {
         self.logs.as_ref().map(Logs::intake)
+    }
+
+    /// Where it is seen how far they are.
+    pub(super) fn gauge(&self) -> Option<Gauge> {
+        self.logs.as_ref().map(Logs::gauge)
     }
 
     /// How long the last lines may take.

@@ -181,6 +181,9 @@ async fn run_started(
         preemption_timeout: plan.preemption.map_or(plan.grace_period, |preemption| preemption.timeout),
     };
     let leadership = hub.map(|hub| Leadership { leader: Leader::new(nodes, rules, clock.now()), hub });
+    if let Some(gauge) = draining.gauge() {
+        monitor.watch_logs(gauge);
+    }
     let mut pump = Pump::new(sink).counting(monitor.output());
     if let Some(intake) = draining.intake() {
         pump = pump.feeding(intake, plan.workers.len());

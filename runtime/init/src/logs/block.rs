@@ -24,6 +24,8 @@ pub(super) struct Block {
     pub(super) age: u64,
     /// Attempt of its first record.
     pub(super) attempt: u32,
+    /// When its first record was read, in microseconds since 1970.
+    pub(super) since_us: u64,
 }
 
 /// Where a block is.

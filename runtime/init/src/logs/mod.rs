@@ -18,6 +18,7 @@
 mod block;
 mod cluster;
 mod cut;
+mod gauge;
 mod pace;
 mod queue;
 mod relief;
@@ -42,6 +43,8 @@ use tractorun_yt::ClientConfig;
 use crate::metrics::OutputStream;
 use block::Record;
 use cut::Cutter;
+use gauge::Deliveries;
+pub use gauge::{Batches, Gauge, Progress};
 use queue::{Marks, Queue};
 use shipper::{Order, Shipper};
 
@@ -110,6 +113,7 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct Logs {
     queue: Arc<Queue>,
+    deliveries: Deliveries,
     orders: watch::Sender<Order>,
     outcome: watch::Receiver<Option<Outcome>>,
     drain_timeout: Duration,
@@ -142,6 +146,8 @@ impl Logs {
         let (orders, receiver) = watch::channel(Order::Run);
         let (say, outcome) = watch::channel(None);
         let taken = Arc::clone(&queue);
+        let deliveries = Deliveries::default();
+        let noted = deliveries.clone();
         std::thread::Builder::new().name("logs".to_owned()).stack_size(1024 * 1024).spawn(move || {
             // Signals are for the main thread.
             tractorun_sys::signal::block_all_in_this_thread();
@@ -150,7 +156,7 @@ impl Logs {
                 Err(error) => return error!("cannot ship lines: {error}"),
             };
             let outcome = runtime.block_on(async {
-                match Shipper::new(plan, taken, receiver) {
+                match Shipper::new(plan, taken, receiver, noted) {
                     Ok(shipper) => Some(shipper.run().await),
                     // The same configuration was good enough for the rest of init.
                     Err(error) => {
@@ -161,12 +167,17 @@ impl Logs {
             });
             say.send_replace(outcome);
         })?;
-        Ok(Self { queue, orders, outcome, drain_timeout: settings.drain_timeout })
+        Ok(Self { queue, deliveries, orders, outcome, drain_timeout: settings.drain_timeout })
     }
 
     /// Where lines are put in.
     pub fn intake(&self) -> Intake {
         Intake(Arc::clone(&self.queue))
+    }
+
+    /// Where it is seen how far it is.
+    pub fn gauge(&self) -> Gauge {
+        Gauge::new(Arc::clone(&self.queue), self.deliveries.clone())
     }
 
     /// How long a drain may take.
@@ -248,6 +259,12 @@ fn unix_us() -> u64 {
 pub(crate) mod testing {
     use super::store::Limit;
     use super::{Arc, Intake, Marks, Queue};
+    use super::{Deliveries, Gauge};
+
+    /// What is shown of a shipper that has done nothing yet.
+    pub(crate) fn gauge() -> Gauge {
+        Gauge::new(Queue::new(1, Marks { batch: 1, high: 1, full: 1 }), Deliveries::default())
+    }
 
     /// An intake for one table that holds so many bytes, and what takes all that is in it and says how many lines
     /// it has taken so far.

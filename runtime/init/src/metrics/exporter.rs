@@ -12,6 +12,7 @@ use prometheus::{
     TextEncoder,
 };
 
+use super::logs::LogMetrics;
 use super::processes::{self, Usage};
 use super::sidecars::SidecarMetrics;
 use super::snapshot::{ExitKind, Kind, Phase, Snapshot, WorkerState};
@@ -28,6 +29,8 @@ pub(super) struct Exporter {
     job: Option<JobMetrics>,
     /// On the leader, from when it is known.
     leader: Option<LeaderMetrics>,
+    /// Where there are log tables, from when they are filled.
+    logs: Option<LogMetrics>,
     processes: Option<(Duration, Processes)>,
 }
 
@@ -93,7 +96,7 @@ impl Exporter {
             Kind::Job => Some(JobMetrics::new(&registry)?),
             Kind::Plain => None,
         };
-        Ok(Self { registry, node, workers, job, leader: None, processes: None })
+        Ok(Self { registry, node, workers, job, leader: None, logs: None, processes: None })
     }
 
     /// The page as it is now.
@@ -113,6 +116,14 @@ impl Exporter {
             if let Some(leader) = &self.leader {
                 // The leader is its own first node.
                 leader.nodes_joined.set(count(sources.pulses.ages().len() + 1));
+            }
+        }
+        if let Some(gauge) = sources.logs.get() {
+            if self.logs.is_none() {
+                self.logs = Some(LogMetrics::new(&self.registry)?);
+            }
+            if let Some(logs) = &self.logs {
+                logs.fill(&gauge.read());
             }
         }
         TextEncoder::new().encode_to_string(&self.registry.gather())
@@ -298,7 +309,7 @@ impl JobMetrics {
                 registry,
                 IntCounter::new(
                     "tractorun_cypress_requests_total",
-                    "Requests of this init to the cluster, repetitions included.",
+                    "Requests of this init to the cluster, repetitions included, those for log tables not.",
                 )?,
             )?,
             cypress_request_failures_total: add(
@@ -374,7 +385,7 @@ fn raise_seconds(counter: &Counter, total: f64) {
     counter.inc_by((total - counter.get()).max(0.0));
 }
 
-fn signed(number: u64) -> i64 {
+pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 

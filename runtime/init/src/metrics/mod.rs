@@ -11,6 +11,7 @@
 //! wrote.
 
 mod exporter;
+mod logs;
 mod processes;
 mod server;
 mod sidecars;
@@ -29,6 +30,7 @@ use tractorun_yt::{Client, RequestCounts};
 
 use crate::control::Pulses;
 use crate::driver::Clock;
+use crate::logs::Gauge;
 use crate::supervisor::{Action, Event};
 
 use snapshot::Snapshot;
@@ -60,6 +62,7 @@ struct Sources {
     output: Arc<OutputCounts>,
     pulses: Pulses,
     client: OnceLock<Client>,
+    logs: OnceLock<Gauge>,
 }
 
 /// What was read from the workers' pipes.
@@ -98,6 +101,7 @@ impl Monitor {
             output: Arc::default(),
             pulses: Pulses::default(),
             client: OnceLock::new(),
+            logs: OnceLock::new(),
         });
         (Self { sources, questions }, Questions(receiver))
     }
@@ -121,6 +125,12 @@ impl Monitor {
     pub fn watch_client(&self, client: &Client) {
         // A second one would be a second start-up, which there is none of.
         let _ = self.sources.client.set(client.clone());
+    }
+
+    /// The shipper of log tables whose progress is shown.
+    pub fn watch_logs(&self, logs: Gauge) {
+        // A second one would be a second run, which there is none of.
+        let _ = self.sources.logs.set(logs);
     }
 
     /// Something more is known of the run.

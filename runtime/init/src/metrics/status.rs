@@ -9,6 +9,7 @@ use tractorun_contract::failure::{Cause, Failure};
 use tractorun_sys::Signal;
 
 use super::Sources;
+use super::logs;
 use super::snapshot::{Kind, Snapshot, Worker, WorkerState};
 
 /// The whole status.
@@ -35,6 +36,7 @@ pub(super) fn status(sources: &Sources) -> Value {
         status["host"] = json!(snapshot.own.as_ref().map(|own| &own.host));
         status["job_id"] = json!(snapshot.own.as_ref().map(|own| &own.job_id));
         status["sidecars"] = snapshot.sidecars.show();
+        status["logs"] = sources.logs.get().map_or(Value::Null, |gauge| logs::show(&gauge.read()));
         status["verdict"] = snapshot.verdict.as_ref().map_or(Value::Null, show_verdict);
     }
     if snapshot.is_leader() {
@@ -135,6 +137,6 @@ fn show_nodes(snapshot: &Snapshot, ages: &BTreeMap<u32, Duration>) -> Value {
 }
 
 /// To the millisecond.
-fn seconds(time: Duration) -> Value {
+pub(super) fn seconds(time: Duration) -> Value {
     json!((time.as_secs_f64() * 1000.0).round() / 1000.0)
 }

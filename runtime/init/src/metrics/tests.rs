@@ -123,6 +123,37 @@ async fn the_page_has_these_metrics_of_these_types_and_no_others() {
 }
 
 #[tokio::test]
+async fn log_tables_are_shown_where_there_are_any() {
+    let (monitor, _questions) = started(0);
+    met(&monitor);
+    assert!(!render(&monitor).contains("tractorun_log_"));
+    assert_eq!(status::status(&monitor.sources)["logs"], Value::Null);
+    monitor.watch_logs(crate::logs::testing::gauge());
+    let page = render(&monitor);
+    let types: Vec<&str> =
+        page.lines().filter_map(|line| line.strip_prefix("# TYPE tractorun_log_")).collect();
+    assert_eq!(
+        types,
+        [
+            "bytes_total counter",
+            "commits_total counter",
+            "dropped_bytes_total counter",
+            "dropped_lines_total counter",
+            "last_commit_duration_seconds gauge",
+            "last_commit_timestamp_seconds gauge",
+            "oldest_waiting_age_seconds gauge",
+            "requests_total counter",
+            "retries_total counter",
+            "rows_total counter",
+            "waiting_bytes gauge",
+        ]
+    );
+    let series = page.lines().filter(|line| line.starts_with("tractorun_log_"));
+    assert_eq!(series.count(), 12, "one of each, and two places where lines wait");
+    assert_eq!(status::status(&monitor.sources)["logs"]["rows"], 0);
+}
+
+#[tokio::test]
 async fn numbers_follow_what_happens() {
     let (monitor, _questions) = started(0);
     assert_eq!(value(&render(&monitor), r#"tractorun_phase{phase="rendezvous"}"#), "1");

@@ -25,6 +25,7 @@ use tractorun_contract::logs::TableRecord;
 use tractorun_yt::{Client, ClientConfig};
 
 use super::cluster::{NotShipped, Parcel, Tables, open_record};
+use super::gauge::Deliveries;
 use super::pace::Pace;
 use super::queue::Queue;
 use super::relief::Relief;
@@ -49,6 +50,7 @@ pub(super) struct Shipper {
     pace: Pace,
     began: Instant,
     orders: watch::Receiver<Order>,
+    deliveries: Deliveries,
     trouble: Trouble,
     doubt: Doubt,
 }
@@ -92,6 +94,7 @@ impl Shipper {
         plan: Plan,
         queue: Arc<Queue>,
         orders: watch::Receiver<Order>,
+        deliveries: Deliveries,
     ) -> Result<Self, tractorun_yt::ConfigError> {
         let Plan { client, settings, node_count, node_rank, job_id, folder, tables } = plan;
         // The shipper has its own idea of when to try again: what it asks comes back soon, whether or not it went
@@ -118,6 +121,7 @@ impl Shipper {
             pace: Pace::new(node_count, count, settings.batch_bytes, settings.batch_age, rand::random()),
             began: Instant::now(),
             orders,
+            deliveries,
             trouble: Trouble::None,
         })
     }
@@ -202,7 +206,8 @@ impl Shipper {
         if parcel.lots.is_empty() && parcel.records.is_empty() {
             return Shipped::There;
         }
-        self.pace.begin(self.began.elapsed());
+        let begun = self.began.elapsed();
+        self.pace.begin(begun);
         let before = self.tables.requests();
         let reader = self.relief.spool().reader();
         let result = {
@@ -219,13 +224,15 @@ impl Shipper {
             }
         };
         let now = self.began.elapsed();
-        self.pace.spend(now, self.tables.requests() - before);
+        let requests = self.tables.requests() - before;
+        self.pace.spend(now, requests);
         match result {
             None => {
                 self.doubt = Doubt::Some;
                 Shipped::Unknown
             }
             Some(Ok(())) => {
+                self.deliveries.committed(now.saturating_sub(begun), requests);
                 for lot in &parcel.lots {
                     self.refusals.taken(lot.table);
                     for extent in self.queue.with(|store| store.commit(lot.table)) {
@@ -237,6 +244,7 @@ impl Shipper {
                 Shipped::There
             }
             Some(Err(failure)) => {
+                self.deliveries.refused(requests);
                 for lot in &parcel.lots {
                     self.queue.with(|store| store.unpin(lot.table));
                 }

@@ -17,6 +17,13 @@ pub(in crate::logs) struct Totals {
     pub(in crate::logs) dropped_bytes: u64,
 }
 
+/// Lines that are gone.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(in crate::logs) struct Loss {
+    pub(in crate::logs) lines: u64,
+    pub(in crate::logs) bytes: u64,
+}
+
 /// Blocks of one table that go together.
 #[derive(Debug, Clone)]
 pub(in crate::logs) struct Lot {
@@ -49,6 +56,17 @@ pub(in crate::logs) struct Pending {
 // === impl Totals ===
 
 impl Totals {
+    /// The sum of two tables.
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            rows: self.rows + other.rows,
+            lines: self.lines + other.lines,
+            bytes: self.bytes + other.bytes,
+            dropped_lines: self.dropped_lines + other.dropped_lines,
+            dropped_bytes: self.dropped_bytes + other.dropped_bytes,
+        }
+    }
+
     pub(super) fn add(&mut self, block: &Block) {
         self.rows += block.rows;
         if let Content::Dropped(dropped) = &block.content {

@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::block::{Block, Content, Dropped, Extent, Record};
 use super::cut;
-pub(super) use lot::{Limit, Lot, Pending, Totals};
+pub(super) use lot::{Limit, Loss, Lot, Pending, Totals};
 
 /// A block is closed when it is this large: enough for one write to the disk.
 const BLOCK_BYTES: usize = 128 * 1024;
@@ -26,6 +26,8 @@ pub(super) struct Store {
     /// Bytes of all blocks in the spool.
     spooled: u64,
     next_age: u64,
+    /// All that was dropped so far.
+    dropped: Loss,
 }
 
 /// The lines of one table.
@@ -39,6 +41,7 @@ struct Table {
     open_rows: u64,
     open_bytes: u64,
     open_attempt: u32,
+    open_since_us: u64,
     /// What is in the table.
     committed: Totals,
 }
@@ -49,7 +52,7 @@ impl Store {
     /// Nothing for so many tables.
     pub(super) fn new(tables: usize) -> Self {
         let tables = (0..tables).map(|_| Table::default()).collect();
-        Self { tables, memory: 0, spooled: 0, next_age: 0 }
+        Self { tables, memory: 0, spooled: 0, next_age: 0, dropped: Loss::default() }
     }
 
     /// Bytes of all blocks in memory.
@@ -62,6 +65,21 @@ impl Store {
         self.spooled
     }
 
+    /// All that was dropped so far.
+    pub(super) fn dropped(&self) -> Loss {
+        self.dropped
+    }
+
+    /// When the oldest line was read that is in no table yet, in microseconds since 1970.
+    pub(super) fn oldest_us(&self) -> Option<u64> {
+        self.tables.iter().filter_map(Table::oldest_us).min()
+    }
+
+    /// What is in all tables taken together.
+    pub(super) fn committed_to_all(&self) -> Totals {
+        self.tables.iter().fold(Totals::default(), |sum, table| sum.and(table.committed))
+    }
+
     /// What is in a table.
     pub(super) fn committed(&self, table: usize) -> Totals {
         self.tables[table].committed
@@ -72,6 +90,7 @@ impl Store {
         let table = &mut self.tables[table];
         if table.open.is_empty() {
             table.open_attempt = record.attempt;
+            table.open_since_us = record.time_us;
         }
         let before = table.open.len();
         record.write(head, tail, &mut table.open);
@@ -189,6 +208,8 @@ impl Store {
             }
             Content::Dropped(_) => {}
         }
+        self.dropped.lines += block.rows;
+        self.dropped.bytes += block.bytes;
         let mut dropped = Dropped { lines: block.rows, bytes: block.bytes, attempt: block.attempt, time_us };
         // Only what was dropped before can lie between it and what is pinned.
         let marker = at.checked_sub(1).filter(|before| *before >= table.pinned);
@@ -225,6 +246,11 @@ impl Store {
 // === impl Table ===
 
 impl Table {
+    fn oldest_us(&self) -> Option<u64> {
+        let open = (!self.open.is_empty()).then_some(self.open_since_us);
+        self.blocks.front().map(|block| block.since_us).or(open)
+    }
+
     fn close_block(&mut self, next_age: &mut u64) {
         if self.open.is_empty() {
             return;
@@ -238,6 +264,7 @@ impl Table {
             bytes: std::mem::take(&mut self.open_bytes),
             age: *next_age,
             attempt: self.open_attempt,
+            since_us: self.open_since_us,
         });
         *next_age += 1;
     }
