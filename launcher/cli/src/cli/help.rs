@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use crate::report::Colour;
 use crate::runs::Name;
-use crate::settings::options::{Group, OPTIONS, OptionSpec, Takes};
+use crate::settings::options::{Group, OptionSpec, Takes};
 
 const WIDTH: usize = 80;
 
@@ -50,7 +50,7 @@ pub fn text(colour: Colour) -> String {
     for group in Group::ALL {
         // Writing to a string does not fail.
         let _ = write!(out, "\n{}\n", heading(&format!("{}:", group.heading())));
-        for option in OPTIONS.iter().filter(|option| option.group == group && !option.help.is_empty()) {
+        for option in group.options().iter().filter(|option| !option.help.is_empty()) {
             write_option(&mut out, &left(option), option.help);
         }
         if group == Group::Launcher {
@@ -105,6 +105,7 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::options::OPTIONS;
 
     #[test]
     fn fits_80_columns_and_names_what_works() {
