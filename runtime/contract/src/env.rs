@@ -128,6 +128,10 @@ pub const NODES_HERE: &str = "TRACTORUN_NODES_HERE";
 /// placement on machines without GPUs.
 pub const HARDWARE_ROOT: &str = "TRACTORUN_HARDWARE_ROOT";
 
+/// File with the environment that an image has kept for its jobs, instead of `/etc/tractorun/env`; empty: none. Set to
+/// nothing by `--local`, whose jobs have the launcher's own environment.
+pub const IMAGE_ENV: &str = "TRACTORUN_IMAGE_ENV";
+
 /// `ADDRESS:PORT` that an init outside a job serves its metrics on, as `--metrics` says it.
 pub const METRICS: &str = "TRACTORUN_METRICS";
 

@@ -7,6 +7,7 @@ use tractorun_contract::env;
 
 use crate::check::Format;
 use crate::driver::PlainCommand;
+use crate::image_env::{DEFAULT_FILE, Save};
 use crate::job::Environment;
 use crate::supervisor::Target;
 
@@ -19,6 +20,8 @@ pub enum Invocation {
     Plain(PlainCommand),
     /// Say what the machine offers.
     Check(Format),
+    /// Keep the environment of an image's build for its jobs.
+    SaveEnv(Save),
     /// Print the help.
     Help,
     /// Print the version.
@@ -46,6 +49,14 @@ pub enum UsageError {
     /// A word after `check` that means nothing.
     #[error("unexpected argument `{0}` of `check`: expected `--json` or nothing")]
     ArgumentOfCheck(String),
+    /// A word after `save-env` that means nothing.
+    #[error(
+        "unexpected argument `{0}` of `save-env`: expected `--to FILE`, `--with NAME`, `--without NAME` or nothing"
+    )]
+    ArgumentOfSaveEnv(String),
+    /// An option of `save-env` without its value.
+    #[error("`{0}` needs a value: expected {1}")]
+    NoValueOfSaveEnv(&'static str, &'static str),
     /// `--` without a command.
     #[error("no command after `--`\nhint: tractorun-init -- COMMAND [ARGUMENT]...")]
     NoCommand,
@@ -92,6 +103,7 @@ Usage:
   tractorun-init [-g] [--metrics ADDRESS:PORT] -- COMMAND [ARGUMENT]...
   TRACTORUN_JOB_SPEC=FILE tractorun-init
   tractorun-init check [--json]
+  tractorun-init save-env [--to FILE] [--with NAME]... [--without NAME]...
   tractorun-init --help | --version
 
 As the init of a container (an image's ENTRYPOINT) it runs COMMAND with its own streams and environment, hands
@@ -105,10 +117,21 @@ it so.
 With `check` it says what the machine offers to a job: GPUs, CPUs, memory, /dev/shm, the job's ports, the cluster
 in YT_PROXY. It changes nothing and ends with 202 if no job can run.
 
+With `save-env`, in a Dockerfile below the last ENV, it keeps the environment of the image for its jobs: YTsaurus
+passes an image's ENV to no job. It leaves out what is a process's own (HOME, PWD, ...), YT_* and TRACTORUN_*, the
+builder's proxies, and what looks like a secret: names such as *_TOKEN, *_PASSWORD, *_KEY, and URLs with a password.
+An ARG above it is kept like an ENV: put it below, or name it. In a job the job's own variables win, but for a PATH
+of system folders alone, which is only bash's default.
+
 Options:
   -g, --group    hand signals on to COMMAND's process group instead of COMMAND alone
       --metrics ADDRESS:PORT
                  serve /metrics, /healthz and /status over HTTP there
+      --to FILE  of save-env: where to keep it; default: /etc/tractorun/env
+      --with NAME
+                 of save-env: keep that variable though it looks like a secret
+      --without NAME
+                 of save-env: leave that variable out
   -h, --help     print this
   -V, --version  print the version
 
@@ -116,6 +139,7 @@ Environment:
   TRACTORUN_JOB_SPEC   path of the job spec, a JSON document
   TRACTORUN_LOG_LEVEL  error, warn, info, debug or trace; default: info in a job, warn else
   TRACTORUN_METRICS    ADDRESS:PORT, as --metrics; in a job the last port that the cluster gave serves metrics
+  TRACTORUN_IMAGE_ENV  in a job, the file that save-env wrote; default: /etc/tractorun/env; empty: none
   TRACTORUN_LIFELINE   `stdin`: in a job, stop in order when standard input ends
 
 Exit codes:
@@ -141,6 +165,9 @@ pub fn parse(
     let mut arguments = arguments.into_iter().peekable();
     if arguments.next_if(|word| word == "check").is_some() {
         return check(arguments);
+    }
+    if arguments.next_if(|word| word == "save-env").is_some() {
+        return save_env(arguments);
     }
     let in_job = environment.get(env::JOB_SPEC).is_some_and(|path| !path.is_empty());
     let mut first = None;
@@ -194,6 +221,25 @@ fn check(arguments: impl Iterator<Item = OsString>) -> Result<Invocation, UsageE
         }
     }
     Ok(Invocation::Check(format))
+}
+
+/// What comes after `save-env`.
+fn save_env(mut arguments: impl Iterator<Item = OsString>) -> Result<Invocation, UsageError> {
+    let mut save = Save { to: DEFAULT_FILE.into(), with: Vec::new(), without: Vec::new() };
+    while let Some(argument) = arguments.next() {
+        let mut value = |option, expected| {
+            let value = arguments.next().filter(|value| !value.is_empty());
+            value.ok_or(UsageError::NoValueOfSaveEnv(option, expected))
+        };
+        match argument.to_str() {
+            Some("--to") => save.to = value("--to", "a file")?.into(),
+            Some("--with") => save.with.push(value("--with", "the name of a variable")?),
+            Some("--without") => save.without.push(value("--without", "the name of a variable")?),
+            Some("--help" | "-h") => return Ok(Invocation::Help),
+            _ => return Err(UsageError::ArgumentOfSaveEnv(lossy(&argument))),
+        }
+    }
+    Ok(Invocation::SaveEnv(save))
 }
 
 /// What the environment says of metrics; nothing where it is empty.
@@ -321,6 +367,29 @@ mod tests {
             Err("unexpected argument `--jsno` of `check`: expected `--json` or nothing".into())
         );
         assert_eq!(parsed(&["--", "check"], None), Ok(plain(&["check"], Target::Process)));
+    }
+
+    #[test]
+    fn an_environment_is_saved_where_and_as_was_said() {
+        let save = |to: &str, with: &[&str], without: &[&str]| {
+            let names = |names: &[&str]| names.iter().map(OsString::from).collect();
+            Ok(Invocation::SaveEnv(Save { to: to.into(), with: names(with), without: names(without) }))
+        };
+        assert_eq!(parsed(&["save-env"], None), save("/etc/tractorun/env", &[], &[]));
+        let arguments =
+            ["save-env", "--with", "A_KEY", "--to", "/x/env", "--without", "B", "--with", "C_KEY"];
+        assert_eq!(parsed(&arguments, None), save("/x/env", &["A_KEY", "C_KEY"], &["B"]));
+        assert_eq!(parsed(&["save-env", "--help"], None), Ok(Invocation::Help));
+        assert_eq!(
+            parsed(&["save-env", "/x"], None),
+            Err("unexpected argument `/x` of `save-env`: expected `--to FILE`, `--with NAME`, `--without NAME` or \
+                 nothing"
+                .into())
+        );
+        assert_eq!(
+            parsed(&["save-env", "--with"], None),
+            Err("`--with` needs a value: expected the name of a variable".into())
+        );
     }
 
     #[test]

@@ -13,6 +13,7 @@ use tractorun_contract::exit::InitExit;
 use tractorun_init::check::{Format, check};
 use tractorun_init::cli::{self, Invocation, LifelineKind};
 use tractorun_init::driver::{Clock, GuardLine, Lifeline, Lines, run_job, run_plain};
+use tractorun_init::image_env::{self, Save};
 use tractorun_init::job::Environment;
 use tractorun_init::logging;
 use tractorun_init::output::{Pieces, Sink};
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         Invocation::Help => return print(cli::HELP),
         Invocation::Version => return print(concat!("tractorun-init ", env!("CARGO_PKG_VERSION"), "\n")),
         Invocation::Check(format) => return report(&environment, format),
+        Invocation::SaveEnv(save) => return save_env(&environment, &save),
         Invocation::Job => LevelFilter::INFO,
         // An entrypoint has nothing to say in its program's stream.
         Invocation::Plain(_) => LevelFilter::WARN,
@@ -53,6 +55,14 @@ fn main() -> ExitCode {
             say(&format!("cannot begin: {error}"));
             ExitCode::from(InitExit::Internal.code())
         }
+    }
+}
+
+/// Keeps the environment of an image's build.
+fn save_env(environment: &Environment, save: &Save) -> ExitCode {
+    match image_env::save(environment, save) {
+        Ok(told) => print(&told),
+        Err(error) => refuse(&error.to_string()),
     }
 }
 

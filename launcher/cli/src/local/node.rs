@@ -122,6 +122,8 @@ impl JobEnvironment<'_> {
             (names::ADVERTISE_HOST.to_owned(), "127.0.0.1".to_owned()),
             (names::LIFELINE.to_owned(), "stdin".to_owned()),
             (names::NODES_HERE.to_owned(), self.node_count.to_string()),
+            // The launcher's own environment is the job's: what is unset here stays unset.
+            (names::IMAGE_ENV.to_owned(), String::new()),
         ];
         let ports = self.ports.iter().enumerate();
         variables.extend(
@@ -257,6 +259,7 @@ mod tests {
             ("TRACTORUN_LIFELINE", "stdin"),
             ("TRACTORUN_ADVERTISE_HOST", "127.0.0.1"),
             ("TRACTORUN_NODES_HERE", "2"),
+            ("TRACTORUN_IMAGE_ENV", ""),
             ("TRACTORUN_WORKING_DIRECTORY", "/here"),
             ("TRACTORUN_JOB_SPEC", "job-spec.json"),
         ] {

@@ -1,7 +1,7 @@
 //! The complete environment of a worker or sidecar. No IO.
 //!
 //! Layers, a later one wins:
-//! 1. what the job inherited, without what is init's own (its token above all);
+//! 1. what the job inherited (over what its image has saved, see [`crate::image_env`]), without what is init's own (its token above all);
 //! 2. what the launcher promised: proxy, token, the user's config, a `PATH`;
 //! 3. the user's variables;
 //! 4. who the worker is: ranks, endpoints, paths. Nobody overrides these.
@@ -177,6 +177,7 @@ fn is_init_own(name: &OsStr) -> bool {
         env::LOG_LEVEL,
         env::NODES_HERE,
         env::HARDWARE_ROOT,
+        env::IMAGE_ENV,
         yt::SECURE_VAULT,
     ];
     if own.iter().any(|own| name == *own) {
@@ -287,6 +288,7 @@ mod tests {
             ("TRACTORUN_WORKING_DIRECTORY", "/x"),
             ("TRACTORUN_NODES_HERE", "2"),
             ("TRACTORUN_HARDWARE_ROOT", "/x"),
+            ("TRACTORUN_IMAGE_ENV", "/x"),
         ];
         let variables = environment(&config(), &inherited, &[], &[], &topology());
         for (name, _) in inherited {

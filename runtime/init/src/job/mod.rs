@@ -29,6 +29,7 @@ use self::secrets::SecretError;
 use self::unpack::UnpackError;
 use crate::control::acceptor::Interfaces;
 use crate::control::progress::{Preparations, Step};
+use crate::image_env::{self, RestoreError, Restored};
 use crate::metrics::{Facts, Monitor, Phase};
 use crate::rendezvous::address::own_host_name;
 use crate::rendezvous::cypress::CypressBoard;
@@ -64,6 +65,8 @@ enum Reason {
     #[error("cannot tell the working directory: {0}")]
     NoSandbox(std::io::Error),
     #[error(transparent)]
+    ImageEnv(#[from] RestoreError),
+    #[error(transparent)]
     Config(#[from] ConfigError),
     #[error(transparent)]
     Client(#[from] tractorun_yt::ConfigError),
@@ -95,7 +98,17 @@ enum Reason {
 /// What it learns it tells the monitor, which it also opens to whoever wants to read it.
 pub async fn start_up(environment: &Environment, monitor: &Monitor) -> Result<Started, StartUpError> {
     let sandbox = std::env::current_dir().map_err(Reason::NoSandbox)?;
-    Ok(start_up_in(environment, &sandbox, monitor).await?)
+    let environment = with_images(environment)?;
+    Ok(start_up_in(&environment, &sandbox, monitor).await?)
+}
+
+/// The job's environment with what its image has saved below it.
+fn with_images(environment: &Environment) -> Result<Environment, Reason> {
+    let Restored { environment, names } = image_env::restore(environment)?;
+    if !names.is_empty() {
+        info!("from the image's environment: {}", image_env::list(&names));
+    }
+    Ok(environment)
 }
 
 async fn start_up_in(
@@ -241,9 +254,12 @@ impl StartUpError {
 impl Reason {
     fn exit_code(&self) -> u8 {
         let exit = match self {
-            Self::Config(_) | Self::Client(_) | Self::Unpack(_) | Self::Place(_) | Self::Secret(_) => {
-                InitExit::BadConfig
-            }
+            Self::ImageEnv(_)
+            | Self::Config(_)
+            | Self::Client(_)
+            | Self::Unpack(_)
+            | Self::Place(_)
+            | Self::Secret(_) => InitExit::BadConfig,
             Self::Placement(_) => InitExit::PreflightFailed,
             Self::NoSandbox(_)
             | Self::Interrupted(_)
