@@ -154,6 +154,10 @@ fn a_lost_node() {
     assert!(!lost.stderr.contains("log tables"), "{}", lost.show());
     let ends: Vec<_> = running.into_iter().map(Running::wait).collect();
     assert_all(&ends, 203, "job failed: node 1 (127.0.0.1) is lost: ");
+    // The last line of each says in brief what became of the rest.
+    for end in &ends {
+        end.assert_stderr("; others: 2 stopped, 1 lost (node 1); exit code 203\n");
+    }
     let others = &nodes.failure(&cluster)["others"];
     assert_eq!(
         others,

@@ -1,5 +1,9 @@
 //! Sidecars on the real programs: their order, each policy, their environment, their lines, and that none is left.
 
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+use tractorun_tests::launcher::Launcher;
 use tractorun_tests::process::Finished;
 use tractorun_tests::{Place, in_both_places};
 
@@ -193,6 +197,66 @@ fn their_lines_say_whose_they_are(place: &Place) {
         finished.assert_output(line);
     }
     finished.assert_output("worker begins, worker ends\n");
+}
+
+/// Whoever asks later learns how each ended last and what it said, wherever it ran; init's own line says it at once.
+#[test]
+fn what_those_said_that_ended_badly_is_in_the_status_of_the_run() {
+    let place = Place::submitted();
+    let sidecar = |name: &str, code: u8| {
+        format!(
+            r#"echo run >> "$SCRATCH/{name}.$NODE_RANK"; echo "{name} of $NODE_RANK is ill" >&2; exit {code}"#
+        )
+    };
+    let worker = r#"for name in always.2 on_failure.2 never.1; do
+            until [ "$(cat "$SCRATCH/${name%.*}.$NODE_RANK" 2> /dev/null | wc -l)" -ge ${name#*.} ]; do sleep 0.02; done
+        done"#;
+    let launcher = place.launcher().mesh((2, 1)).args(["--yt-path", "//tmp/run"]);
+    let launcher = launcher
+        .sidecar(&sidecar("always", 3), "always")
+        .sidecar(&sidecar("on_failure", 4), "on_failure")
+        .sidecar(&sidecar("never", 5), "never")
+        .sidecar("exec sleep 1000", "fail");
+    launcher.bash(worker).run().assert_code(0);
+    let log = place.cluster().job_stderrs(&place.cluster().the_operation()["id"]).concat();
+    assert_eq!(
+        log.matches("sidecar 2 exited with code 5; it is not started again; its last line: never of ")
+            .count(),
+        2
+    );
+
+    let cluster = place.cluster().proxy();
+    let status = |words: &[&str]| {
+        let launcher = Launcher::new(&place.scratch).env("YT_PROXY", &cluster);
+        launcher.args(["status", "//tmp/run"]).args(words.to_vec()).run()
+    };
+    let json: Value = serde_json::from_str(&status(&["--json"]).stdout).expect("stdout is JSON");
+    let ends = json["sidecars"].as_array().expect("a list").iter().map(|end| {
+        let said = end["stderr_tail"].as_array().and_then(|lines| lines.last()).expect("a last line");
+        let number = |key: &str| end[key].as_u64().expect("a number");
+        (number("node_rank"), number("sidecar"), number("code"), said.as_str().expect("a line").to_owned())
+    });
+    let ends: BTreeSet<_> = ends.collect();
+    let expected = (0..2).flat_map(|node| {
+        [(0, 3, "always"), (1, 4, "on_failure"), (2, 5, "never")]
+            .map(|(sidecar, code, name)| (node, sidecar, code, format!("{name} of {node} is ill")))
+    });
+    assert_eq!(ends, expected.collect());
+    let text = status(&[]);
+    text.assert_stdout("sidecar 2 on node 1 (").assert_stdout("; not started again\n  | never of 1 is ill\n");
+
+    // The fourth policy: what it said is in the failure record.
+    for node in ["0", "1"] {
+        let script = format!(
+            r#"[ $NODE_RANK = {node} ] || exec sleep 1000; echo "fail of {node} is ill" >&2; exit 6"#
+        );
+        let launcher = place.launcher().mesh((2, 1)).args(["--yt-path", "//tmp/run"]);
+        launcher.sidecar(&script, "fail").bash("sleep 1000").run().assert_code(6);
+        let json: Value = serde_json::from_str(&status(&["--json"]).stdout).expect("stdout is JSON");
+        assert_eq!(json["verdict"]["stderr_tail"][0], format!("fail of {node} is ill"), "{json}");
+        assert_eq!(json["sidecars"].as_array().map(Vec::len), Some(0), "{json}");
+    }
+    place.assert_nothing_left();
 }
 
 /// One that ignores SIGTERM costs the others neither their word nor the run its success, and is gone at the end with

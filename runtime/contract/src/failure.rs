@@ -6,9 +6,11 @@ use serde::{Deserialize, Serialize};
 
 pub use fates::{Fate, FateGroup, Fates, RecordedExit};
 pub use oom::{OomEvidence, OutOfMemory};
+pub use sidecar_end::{MAX_SIDECAR_RECORDS, SIDECAR_LINES, SIDECARS_ATTRIBUTE, SidecarEnd};
 
 mod fates;
 mod oom;
+mod sidecar_end;
 
 /// Name of the attribute of an incarnation that holds the [`Failure`].
 pub const FAILURE_ATTRIBUTE: &str = "failure";

@@ -5,7 +5,9 @@
 //! forgets operations that ended.
 
 use tractorun_contract::cypress::{self, incarnation as attribute};
-use tractorun_contract::failure::{ATTEMPTS_ATTRIBUTE, FAILURE_ATTRIBUTE, Failure};
+use tractorun_contract::failure::{
+    ATTEMPTS_ATTRIBUTE, FAILURE_ATTRIBUTE, Failure, SIDECARS_ATTRIBUTE, SidecarEnd,
+};
 use tractorun_contract::topology::WorkerAddress;
 use tractorun_yt::value::{self, ValueExt};
 use tractorun_yt::{Client, Error, OperationFilter, YsonValue, codes};
@@ -41,6 +43,8 @@ pub(crate) struct Incarnation {
     pub(crate) failure: Option<Failure>,
     /// Failures that were answered by restarts in place.
     pub(crate) attempts: Vec<Failure>,
+    /// Sidecars that ended badly without failing the run, each by its last such end.
+    pub(crate) sidecars: Vec<SidecarEnd>,
 }
 
 /// The run that is meant.
@@ -162,7 +166,13 @@ async fn read_of(
 
 /// Reads an incarnation, all but what nobody may see: the key to join it.
 pub(crate) async fn read(client: &Client, yt_path: &str, number: u32) -> Result<Incarnation, Error> {
-    let names = [attribute::TOPOLOGY, attribute::METRICS_ENDPOINTS, FAILURE_ATTRIBUTE, ATTEMPTS_ATTRIBUTE];
+    let names = [
+        attribute::TOPOLOGY,
+        attribute::METRICS_ENDPOINTS,
+        FAILURE_ATTRIBUTE,
+        ATTEMPTS_ATTRIBUTE,
+        SIDECARS_ATTRIBUTE,
+    ];
     let path = format!("{}/@", cypress::incarnation(yt_path, number));
     Ok(from_attributes(number, &client.get_with(&path, &names).await?))
 }
@@ -181,6 +191,7 @@ fn from_attributes(number: u32, attributes: &YsonValue) -> Incarnation {
         metrics: part(attributes, attribute::METRICS_ENDPOINTS).unwrap_or_default(),
         failure: part(attributes, FAILURE_ATTRIBUTE),
         attempts: part(attributes, ATTEMPTS_ATTRIBUTE).unwrap_or_default(),
+        sidecars: part(attributes, SIDECARS_ATTRIBUTE).unwrap_or_default(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
-use tractorun_contract::failure::{Failure, Fate};
+use tractorun_contract::failure::{Failure, Fate, SidecarEnd};
 use tractorun_contract::ranks::Ranks;
 use tractorun_yt::value::ValueExt;
 use tractorun_yt::{Client, Error, JobFilter, YsonValue};
@@ -142,6 +142,10 @@ impl Status {
         self.run.incarnation.as_ref().map(|incarnation| &incarnation.attempts[..]).unwrap_or_default()
     }
 
+    fn sidecars(&self) -> &[SidecarEnd] {
+        self.run.incarnation.as_ref().map(|incarnation| &incarnation.sidecars[..]).unwrap_or_default()
+    }
+
     /// Number of the attempt: the one that failed for good, or the one after the last that was answered.
     fn attempt(&self) -> u32 {
         let after = self.attempts().last().map_or(0, |failure| failure.attempt + 1);
@@ -176,6 +180,7 @@ impl Status {
             "verdict": self.failure(),
             "verdict_text": self.failure().map(ToString::to_string),
             "failed_attempts": self.attempts(),
+            "sidecars": self.sidecars(),
         })
     }
 
@@ -222,6 +227,12 @@ impl Status {
             // Writing to a string does not fail.
             let _ =
                 write!(text, "\n{}", table::text(["NODE", "HOST", "PHASE", "RANKS", "WORKERS", "JOB"], rows));
+        }
+        for end in self.sidecars() {
+            let _ = write!(text, "\n{end}\n");
+            for line in &end.end.stderr_tail {
+                let _ = writeln!(text, "  | {line}");
+            }
         }
         text
     }

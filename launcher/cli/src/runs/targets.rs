@@ -38,7 +38,14 @@ mod tests {
     fn nodes_without_metrics_are_left_out() {
         let workers = vec![WorkerAddress { address: "a:1".into(), job_id: "j".into() }];
         let metrics = vec![Some("a:3".into()), None, Some("b:3".into())];
-        let incarnation = Incarnation { number: 0, workers, metrics, failure: None, attempts: Vec::new() };
+        let incarnation = Incarnation {
+            number: 0,
+            workers,
+            metrics,
+            failure: None,
+            attempts: Vec::new(),
+            sidecars: Vec::new(),
+        };
         let run = Run {
             yt_path: None,
             operation_id: "1-2-3-4".into(),

@@ -212,7 +212,9 @@ mod tests {
         let (heard_by_leader, mut leader_hears) = mpsc::unbounded_channel();
         to_leader.send(ToLeader::Message(NodeMessage::Finished { attempt: 0 })).unwrap();
         for code in 0..100 {
-            to_node.send(ToNode::Message(LeaderMessage::Release { exit_code: code })).unwrap();
+            to_node
+                .send(ToNode::Message(LeaderMessage::Release { exit_code: code, others: Fates::default() }))
+                .unwrap();
         }
         close.send(true).unwrap();
         // The node's outbox ends by itself, the leader's by the signal.
@@ -225,7 +227,8 @@ mod tests {
         assert_eq!((node_end.as_str(), leader_end.as_str()), ("connection closed", "connection closed"));
         assert_eq!(leader_hears.try_recv().unwrap(), ToLeader::Message(NodeMessage::Finished { attempt: 0 }));
         for code in 0..100 {
-            let expected = ToNode::Message(LeaderMessage::Release { exit_code: code });
+            let expected =
+                ToNode::Message(LeaderMessage::Release { exit_code: code, others: Fates::default() });
             assert_eq!(node_hears.try_recv().unwrap(), expected);
         }
     }

@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
-use tractorun_contract::failure::Failure;
+use tractorun_contract::failure::{Failure, SidecarEnd};
 
 use super::acceptor::{Acceptor, refuse};
 use super::connection::{self, Closing, closing};
@@ -22,15 +22,21 @@ use super::wire::{Frame, Outgoing, Retry, ToLeader, ToNode};
 /// The failure record is worth a short wait only: everybody waits with it.
 pub(crate) const PUBLISH_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Between two writes of a list that nobody waits for: sidecars of a thousand nodes may fail again and again.
+const LIST_PAUSE: Duration = Duration::from_secs(1);
+
 /// A future that a task owns.
 pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Writes a record.
+pub(crate) type Publish = Arc<dyn Fn(Record) -> BoxFuture<Result<(), String>> + Send + Sync>;
 
 /// What the hub needs of the notice board; it does not know the board itself.
 pub(crate) struct Leadership {
     /// Resolves when the fence is gone, with the reason.
     pub(crate) lost: BoxFuture<String>,
     /// Writes a record.
-    pub(crate) publish: Arc<dyn Fn(Record) -> BoxFuture<Result<(), String>> + Send + Sync>,
+    pub(crate) publish: Publish,
     /// Gives the fence back.
     pub(crate) end: BoxFuture<()>,
 }
@@ -42,6 +48,8 @@ pub(crate) enum Record {
     Failure(Failure),
     /// What the attempts before the last one failed of.
     Attempts(Vec<Failure>),
+    /// Sidecars that ended badly.
+    Sidecars(Vec<SidecarEnd>),
 }
 
 /// The connections of the nodes that have joined, each served by a task.
@@ -99,8 +107,9 @@ struct HubTask {
     commands: mpsc::UnboundedReceiver<HubCommand>,
     leadership: Leadership,
     publishing: JoinSet<()>,
-    /// To the task that writes the list of attempts, once there is one.
+    /// To the tasks that write these lists, once there are any.
     attempts: Option<watch::Sender<Vec<Failure>>>,
+    sidecars: Option<watch::Sender<Vec<SidecarEnd>>>,
     closing: Closing,
 }
 
@@ -125,6 +134,7 @@ pub(crate) fn start(
         leadership,
         publishing: JoinSet::new(),
         attempts: None,
+        sidecars: None,
         closing,
     };
     tasks.spawn(task.run());
@@ -267,7 +277,7 @@ impl HubTask {
         }
         debug!("hub is closing");
         self.peers.close().await;
-        drop(self.attempts);
+        drop((self.attempts, self.sidecars));
         while self.publishing.join_next().await.is_some() {}
         self.leadership.end.await;
     }
@@ -297,13 +307,24 @@ impl HubTask {
                 });
             }
             HubCommand::PublishAttempts(failures) => {
-                if let Some(attempts) = &self.attempts {
-                    attempts.send_replace(failures);
-                } else {
-                    let (sender, receiver) = watch::channel(failures);
-                    self.publishing.spawn(write_attempts(receiver, Arc::clone(&self.leadership.publish)));
-                    self.attempts = Some(sender);
-                }
+                let list = (failures, Record::Attempts as fn(_) -> _);
+                write_newest(
+                    &mut self.attempts,
+                    list,
+                    &mut self.publishing,
+                    &self.leadership.publish,
+                    &self.closing,
+                );
+            }
+            HubCommand::PublishSidecars(ends) => {
+                let list = (ends, Record::Sidecars as fn(_) -> _);
+                write_newest(
+                    &mut self.sidecars,
+                    list,
+                    &mut self.publishing,
+                    &self.leadership.publish,
+                    &self.closing,
+                );
             }
         }
     }
@@ -320,17 +341,41 @@ impl HubTask {
     }
 }
 
+/// Has a list written by the task of its kind, which is started with the first one.
+fn write_newest<T: Clone + Send + Sync + 'static>(
+    task: &mut Option<watch::Sender<T>>,
+    (list, record): (T, fn(T) -> Record),
+    tasks: &mut JoinSet<()>,
+    publish: &Publish,
+    closing: &Closing,
+) {
+    if let Some(task) = task {
+        task.send_replace(list);
+    } else {
+        let (sender, receiver) = watch::channel(list);
+        tasks.spawn(write_lists(receiver, record, Arc::clone(publish), closing.clone()));
+        *task = Some(sender);
+    }
+}
+
 /// Writes the newest list again and again until no more can come. One after the other: two writes at a time could
 /// arrive in the wrong order.
-async fn write_attempts(
-    mut lists: watch::Receiver<Vec<Failure>>,
-    publish: Arc<dyn Fn(Record) -> BoxFuture<Result<(), String>> + Send + Sync>,
+async fn write_lists<T: Clone + Send + Sync>(
+    mut lists: watch::Receiver<T>,
+    record: fn(T) -> Record,
+    publish: Publish,
+    mut hub_closing: Closing,
 ) {
     lists.mark_changed();
     while lists.changed().await.is_ok() {
         let list = lists.borrow_and_update().clone();
-        if let Err(error) = publish(Record::Attempts(list)).await {
-            warn!("cannot write down the failed attempt: {error}");
+        if let Err(error) = publish(record(list)).await {
+            warn!("cannot write down what has failed so far: {error}");
+        }
+        tokio::select! {
+            () = sleep(LIST_PAUSE) => {}
+            // The last list is written at once.
+            () = closing(&mut hub_closing) => {}
         }
     }
 }

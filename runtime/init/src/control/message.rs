@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
-use tractorun_contract::failure::{Failure, Fates};
+use tractorun_contract::failure::{Failure, Fates, SidecarEnd};
 
 /// What a node tells the leader.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,6 +27,8 @@ pub enum NodeMessage {
         /// Which.
         attempt: u32,
     },
+    /// A sidecar ended otherwise than with 0, and that does not fail the run.
+    SidecarEnded(SidecarEnd),
     /// Nobody of the node's tree is alive any more, after a `Stop` or a failure of its own that is final.
     Stopped {
         /// What became of its workers in the last attempt.
@@ -59,6 +61,9 @@ pub enum LeaderMessage {
     Release {
         /// Code that every node exits with.
         exit_code: u8,
+        /// What became of the workers other than the one that failed first, as far as it is known; of nobody where
+        /// nothing failed.
+        others: Fates,
     },
 }
 
@@ -142,6 +147,8 @@ pub enum HubCommand {
     /// Write the list of the attempts that failed so far and were answered by a restart; not answered, since
     /// nobody waits for it. A later list replaces an earlier one.
     PublishAttempts(Vec<Failure>),
+    /// The same for the sidecars that ended badly.
+    PublishSidecars(Vec<SidecarEnd>),
 }
 
 /// Whom a [`HubCommand::Send`] goes to.

@@ -244,7 +244,8 @@ fn start_logs(plan: &JobPlan, node_count: usize, incarnation: u32) -> io::Result
 fn say_conclusion(conclusion: &Conclusion, clock: Clock) {
     let Conclusion { code, verdict } = conclusion;
     match verdict {
-        Some(failure) => error!("job failed: {failure}; exit code {code}"),
+        Some(failure) if failure.others.is_empty() => error!("job failed: {failure}; exit code {code}"),
+        Some(failure) => error!("job failed: {failure}; others: {}; exit code {code}", failure.others),
         None if *code == 0 => info!("job succeeded after {:.1} s", clock.now().as_secs_f64()),
         None => error!("job failed; exit code {code}"),
     }

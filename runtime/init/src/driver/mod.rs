@@ -40,6 +40,10 @@ pub use job::{Lines, run_job};
 pub use lifeline::{GuardLine, Lifeline};
 pub use plain::{PlainCommand, run_plain};
 
+/// Of a sidecar that ended badly, so many of its last lines and so much of each are in init's own line about it.
+const LOGGED_LINES: usize = 3;
+const LOGGED_CHARACTERS: usize = 200;
+
 /// Everything a running node consists of.
 struct Driver {
     clock: Clock,
@@ -414,7 +418,7 @@ impl Driver {
             Announcement::Restarting { attempt } => {
                 info!("all workers of all nodes are gone; starting them again, attempt {attempt}");
             }
-            Announcement::SidecarExited { sidecar, reason, restart_after } => {
+            Announcement::SidecarExited { sidecar, reason, last_lines, restart_after } => {
                 let end = match *reason {
                     ContractExit::Code(code) => format!("exited with code {code}"),
                     ContractExit::Signal(number) => {
@@ -427,7 +431,7 @@ impl Driver {
                 if reason.is_success() {
                     info!("sidecar {sidecar} {end}; {then}");
                 } else {
-                    warn!("sidecar {sidecar} {end}; {then}");
+                    warn!("sidecar {sidecar} {end}; {then}{}", said_last(last_lines));
                 }
             }
             Announcement::SidecarNotStarted { sidecar, restart_after } => {
@@ -443,6 +447,19 @@ fn what_then(restart_after: Option<Duration>) -> String {
     match restart_after {
         Some(after) => format!("starting it again in {:.1} s", after.as_secs_f64()),
         None => "it is not started again".to_owned(),
+    }
+}
+
+/// The last lines of a sidecar, to be appended to the line that says how it ended: they may be far above it.
+fn said_last(lines: &[String]) -> String {
+    let lines: Vec<&String> = lines.iter().filter(|line| !line.trim().is_empty()).collect();
+    match &lines[lines.len().saturating_sub(LOGGED_LINES)..] {
+        [] => String::new(),
+        [only] => format!("; its last line: {only:.LOGGED_CHARACTERS$}"),
+        last => {
+            let last: Vec<String> = last.iter().map(|line| format!("{line:.LOGGED_CHARACTERS$}")).collect();
+            format!("; its last lines: {}", last.join(" | "))
+        }
     }
 }
 

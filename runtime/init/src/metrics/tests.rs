@@ -221,6 +221,7 @@ async fn sidecars_are_shown_by_number_and_without_what_they_say() {
         monitor.note_action(&Action::Announce(Announcement::SidecarExited {
             sidecar: 1,
             reason,
+            last_lines: vec!["what it says".into()],
             restart_after,
         }));
     };

@@ -12,7 +12,7 @@ use serde::Serialize;
 use tokio::time::sleep;
 use tracing::{debug, info};
 use tractorun_contract::cypress::{self, INCARNATION_ID, incarnation as attribute};
-use tractorun_contract::failure::{ATTEMPTS_ATTRIBUTE, FAILURE_ATTRIBUTE};
+use tractorun_contract::failure::{ATTEMPTS_ATTRIBUTE, FAILURE_ATTRIBUTE, SIDECARS_ATTRIBUTE};
 use tractorun_contract::topology::Topology;
 use tractorun_yt::error::TransportKind;
 use tractorun_yt::value::{self, ValueExt};
@@ -277,12 +277,15 @@ impl Desk for CypressDesk {
             let (attribute, value) = match &record {
                 Record::Failure(failure) => (FAILURE_ATTRIBUTE, yson(failure)?),
                 Record::Attempts(failures) => (ATTEMPTS_ATTRIBUTE, yson(failures)?),
+                Record::Sidecars(ends) => (SIDECARS_ATTRIBUTE, yson(ends)?),
             };
             let path = format!("{node}/@{attribute}");
             let describe = async {
                 let news = match &record {
                     Record::Failure(failure) => News::Failed(failure),
                     Record::Attempts(failed) => News::Restarting { failed },
+                    // That is no news of the run.
+                    Record::Sidecars(_) => return,
                 };
                 if let Some(description) = self.description.get() {
                     description.tell(news).await;

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tractorun_contract::failure::{Cause, Failure, Fates};
+use tractorun_contract::failure::{Cause, Failure, Fates, SidecarEnd};
 use tractorun_contract::job_spec::Mesh;
 use tractorun_contract::topology::Topology;
 
@@ -41,6 +41,7 @@ struct State {
     topologies: Vec<(u32, Topology)>,
     failures: Vec<(u32, Failure)>,
     attempts: Vec<(u32, Vec<Failure>)>,
+    sidecars: Vec<(u32, Vec<SidecarEnd>)>,
     requests: usize,
     ended: usize,
     failures_hang: bool,
@@ -128,6 +129,7 @@ impl Desk for MemoryDesk {
             match record {
                 Record::Failure(failure) => state.failures.push((incarnation, failure)),
                 Record::Attempts(failures) => state.attempts.push((incarnation, failures)),
+                Record::Sidecars(ends) => state.sidecars.push((incarnation, ends)),
             }
             state.failures_hang
         });
@@ -270,7 +272,7 @@ async fn three_nodes_meet_talk_and_leave() {
     assert_eq!(hub.events.recv().await.unwrap(), HubEvent::FailurePublished);
     board.with(|state| assert_eq!(state.failures, [(0, failure())]));
     assert_eq!(nodes[2].link.inbox.recv().await.unwrap(), LinkEvent::Message(stop));
-    let release = LeaderMessage::Release { exit_code: 7 };
+    let release = LeaderMessage::Release { exit_code: 7, others: Fates::default() };
     hub.commands.send(HubCommand::Send { to: Recipients::All, message: release.clone() }).unwrap();
 
     // The leader closes at once: what it sent is still delivered.

@@ -261,6 +261,8 @@ pub enum Announcement {
         sidecar: usize,
         /// How it ended.
         reason: ExitReason,
+        /// The last lines of its stderr, oldest first.
+        last_lines: Vec<String>,
         /// When it is started again, if it is.
         restart_after: Option<Duration>,
     },

@@ -342,10 +342,12 @@ proptest! {
         world.settle();
         let verdict = world.verdict.clone().expect("somebody has failed");
         world.assert_others(&verdict);
+        // What every node says at its end.
+        let complete = Failure { others: world.others.clone().unwrap(), ..verdict.clone() };
         for place in &world.places {
             let conclusion = place.conclusion.as_ref().expect("every node ends");
             prop_assert_eq!(conclusion.code, verdict.exit_code);
-            prop_assert_eq!(conclusion.verdict.as_ref(), Some(&verdict));
+            prop_assert_eq!(conclusion.verdict.as_ref(), Some(&complete));
         }
     }
 }

@@ -1,4 +1,4 @@
-use tractorun_contract::failure::{Cause, Fates};
+use tractorun_contract::failure::{Cause, Fates, SidecarEnd};
 use tractorun_contract::topology::WorkerAddress;
 use tractorun_yt::value;
 
@@ -37,6 +37,7 @@ fn incarnation(failure: Option<Failure>) -> Incarnation {
         metrics: vec![Some("h0:105".into()), None],
         failure,
         attempts: Vec::new(),
+        sidecars: Vec::new(),
     }
 }
 
@@ -136,4 +137,33 @@ fn a_run_that_the_cluster_has_forgotten_is_told_from_cypress() {
     let text = Status::assemble(run, &BTreeMap::new()).to_text(now());
     assert!(text.contains("operation   1-2-3-4, unknown to the cluster\n"), "{text}");
     assert!(text.contains("0     h0    over   0-3    unknown  j0\n"), "{text}");
+}
+
+#[test]
+fn sidecars_that_ended_badly_are_shown_with_what_they_said() {
+    let end = Failure {
+        cause: Cause::SidecarExited { sidecar: 2, code: 3 },
+        rank: None,
+        node_rank: 1,
+        host: "h1".into(),
+        job_id: "j1".into(),
+        attempt: 0,
+        exit_code: 3,
+        elapsed_seconds: 4.0,
+        stderr_tail: vec!["cannot bind".into(), "giving up".into()],
+        not_restarted: None,
+        oom: None,
+        others: Fates::default(),
+    };
+    let incarnation = Incarnation { sidecars: vec![SidecarEnd::new(end, 4, Some(1.6))], ..incarnation(None) };
+    let status = status("running", Some(incarnation), &jobs(["running", "running"]));
+    let text = status.to_text(now());
+    let shown = "\n\nsidecar 2 on node 1 (h1) exited with code 3 after 4.0 s, restarted 4 times before; started again \
+                 1.6 s later\n  | cannot bind\n  | giving up\n";
+    assert!(text.ends_with(shown), "{text}");
+    let json = &status.to_json(now())["sidecars"][0];
+    assert_eq!(
+        (&json["sidecar"], &json["restarts"], &json["stderr_tail"][1]),
+        (&json!(2), &json!(4), &json!("giving up"))
+    );
 }

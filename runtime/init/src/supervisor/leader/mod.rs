@@ -24,15 +24,17 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tractorun_contract::exit::InitExit;
-use tractorun_contract::failure::{Cause, Failure, MAX_ATTEMPT_RECORDS, NotRestarted};
+use tractorun_contract::failure::{Cause, Failure, Fates, MAX_ATTEMPT_RECORDS, NotRestarted};
 
 use self::fates::Reports;
 use self::restarts::{Answer, Budget, may_be_restarted};
+use self::sidecars::BadEnds;
 use super::Identity;
 use crate::control::{HubCommand, LeaderMessage, NodeMessage, Recipients, StopManner};
 
 mod fates;
 mod restarts;
+mod sidecars;
 #[cfg(test)]
 mod tests;
 
@@ -104,6 +106,7 @@ pub struct Leader {
     begun_at: Duration,
     /// What attempts failed of that were followed by another one; the last of very many.
     failed: Vec<Failure>,
+    sidecars: BadEnds,
     state: State,
 }
 
@@ -139,7 +142,16 @@ impl Leader {
     pub fn new(nodes: Vec<Identity>, rules: Rules, now: Duration) -> Self {
         let budget = Budget::new(rules.restarts.clone());
         let state = State::Running { finished: BTreeSet::new() };
-        Self { nodes, rules, budget, attempt: 0, begun_at: now, failed: Vec::new(), state }
+        Self {
+            nodes,
+            rules,
+            budget,
+            attempt: 0,
+            begun_at: now,
+            failed: Vec::new(),
+            sidecars: BadEnds::default(),
+            state,
+        }
     }
 
     /// Takes what happened and pushes what is to be done.
@@ -152,7 +164,7 @@ impl Leader {
                 {
                     finished.insert(node_rank);
                     if finished.len() == self.nodes.len() {
-                        self.release(0, actions);
+                        self.release(0, Fates::default(), actions);
                     }
                 }
             }
@@ -162,6 +174,12 @@ impl Leader {
             LeaderEvent::Told { node_rank, message: NodeMessage::WorkersGone { attempt } } => {
                 if attempt == self.attempt {
                     self.on_workers_gone(now, node_rank, actions);
+                }
+            }
+            LeaderEvent::Told { message: NodeMessage::SidecarEnded(end), .. } => {
+                let ends = self.sidecars.note(end);
+                if !matches!(self.state, State::Released) {
+                    actions.push(LeaderAction::Command(HubCommand::PublishSidecars(ends)));
                 }
             }
             LeaderEvent::Told { node_rank, message: NodeMessage::Stopped { fates } } => {
@@ -176,10 +194,7 @@ impl Leader {
                     *record = Record::Written;
                     self.complete_if_all_gone(actions);
                 }
-                State::Stopping { record: Record::Completing, verdict, .. } => {
-                    let exit_code = verdict.exit_code;
-                    self.release(exit_code, actions);
-                }
+                State::Stopping { record: Record::Completing, .. } => self.release_with_verdict(actions),
                 _ => {}
             },
             LeaderEvent::TimerFired => self.on_timer(now, actions),
@@ -237,9 +252,7 @@ impl Leader {
                 let verdict = Failure { not_restarted, ..failure.clone() };
                 self.decide(verdict, BTreeSet::new(), actions);
             }
-            State::Stopping { record: Record::Completing, verdict, .. } => {
-                self.release(verdict.exit_code, actions);
-            }
+            State::Stopping { record: Record::Completing, .. } => self.release_with_verdict(actions),
             // Who has said nothing by now is not waited for.
             State::Stopping { record: Record::Writing | Record::Written, .. } => self.complete(actions),
         }
@@ -323,9 +336,16 @@ impl Leader {
         actions.push(LeaderAction::StartTimer { after: COMPLETE_LIMIT });
     }
 
-    fn release(&mut self, exit_code: u8, actions: &mut Vec<LeaderAction>) {
+    fn release_with_verdict(&mut self, actions: &mut Vec<LeaderAction>) {
+        if let State::Stopping { verdict, .. } = &self.state {
+            let (exit_code, others) = (verdict.exit_code, verdict.others.clone());
+            self.release(exit_code, others, actions);
+        }
+    }
+
+    fn release(&mut self, exit_code: u8, others: Fates, actions: &mut Vec<LeaderAction>) {
         self.state = State::Released;
-        let message = LeaderMessage::Release { exit_code };
+        let message = LeaderMessage::Release { exit_code, others };
         actions.push(LeaderAction::Command(HubCommand::Send { to: Recipients::All, message }));
     }
 }

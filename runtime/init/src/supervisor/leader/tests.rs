@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use tractorun_contract::failure::{Fate, Fates};
+use tractorun_contract::failure::{Fate, Fates, MAX_SIDECAR_RECORDS, SidecarEnd};
 
 use super::*;
 
@@ -59,11 +59,15 @@ fn to_all(message: LeaderMessage) -> LeaderAction {
     LeaderAction::Command(HubCommand::Send { to: Recipients::All, message })
 }
 
-fn release(exit_code: u8) -> Vec<LeaderAction> {
-    vec![to_all(LeaderMessage::Release { exit_code })]
+fn release_after(exit_code: u8, others: Fates) -> Vec<LeaderAction> {
+    vec![to_all(LeaderMessage::Release { exit_code, others })]
 }
 
-/// The event completes the record, and once that is written all are released; gives what it says of the others.
+fn release(exit_code: u8) -> Vec<LeaderAction> {
+    release_after(exit_code, Fates::default())
+}
+
+/// The event completes the record, and once that is written all are released with what it says of the others; gives that.
 #[track_caller]
 fn completes(leader: &mut Harness, event: LeaderEvent, exit_code: u8) -> Fates {
     let actions = leader.step(event);
@@ -71,7 +75,8 @@ fn completes(leader: &mut Harness, event: LeaderEvent, exit_code: u8) -> Fates {
         panic!("{actions:?}")
     };
     assert_eq!(*timer, LeaderAction::StartTimer { after: COMPLETE_LIMIT });
-    assert_eq!(leader.step(LeaderEvent::FailurePublished), release(exit_code));
+    let released = release_after(exit_code, record.others.clone());
+    assert_eq!(leader.step(LeaderEvent::FailurePublished), released);
     record.others.clone()
 }
 
@@ -372,6 +377,30 @@ fn the_list_of_failed_attempts_has_an_end() {
         assert_eq!(published.last().unwrap().attempt, attempt);
         leader.step(gone(0, attempt));
     }
+}
+
+fn bad_end(node_rank: u32, sidecar: u32, restarts: u32) -> SidecarEnd {
+    let cause = Cause::SidecarExited { sidecar, code: 3 };
+    SidecarEnd::new(identity(node_rank).failure(cause, 3, Duration::ZERO), restarts, None)
+}
+
+#[test]
+fn the_list_of_sidecars_has_the_last_bad_end_of_each_and_an_end() {
+    let mut leader = Harness::new(2);
+    let mut tell = |end: SidecarEnd| match leader.step(told(0, NodeMessage::SidecarEnded(end))).as_slice() {
+        [LeaderAction::Command(HubCommand::PublishSidecars(ends))] => ends.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(tell(bad_end(0, 1, 0)), [bad_end(0, 1, 0)]);
+    tell(bad_end(1, 1, 0));
+    assert_eq!(tell(bad_end(0, 1, 5)), [bad_end(1, 1, 0), bad_end(0, 1, 5)]);
+    for sidecar in 0..1_000 {
+        let list = tell(bad_end(1, sidecar, 0));
+        assert!(list.len() <= MAX_SIDECAR_RECORDS && list.last() == Some(&bad_end(1, sidecar, 0)));
+    }
+    leader.step(told(0, NodeMessage::Finished { attempt: 0 }));
+    leader.step(told(1, NodeMessage::Finished { attempt: 0 }));
+    assert_eq!(leader.step(told(0, NodeMessage::SidecarEnded(bad_end(0, 0, 0)))), []);
 }
 
 proptest! {

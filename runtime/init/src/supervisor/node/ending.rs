@@ -99,7 +99,7 @@ impl Node {
         }
     }
 
-    pub(super) fn on_release(&mut self, code: u8, actions: &mut Vec<Action>) {
+    pub(super) fn on_release(&mut self, code: u8, others: Fates, actions: &mut Vec<Action>) {
         let verdict = match &self.state {
             State::Stopping { outcome: Outcome::Leaving(_), .. } | State::Done => return,
             State::Saving { verdict: failure, .. }
@@ -108,7 +108,9 @@ impl Node {
                 ..
             }
             | State::Idle { ended: Ended::Failed(failure) }
-            | State::Waiting { outcome: Outcome::Failed(failure) } => Some(failure.clone()),
+            | State::Waiting { outcome: Outcome::Failed(failure) } => {
+                Some(Failure { others, ..failure.clone() })
+            }
             State::Running | State::Stopping { .. } | State::Idle { .. } | State::Waiting { .. } => None,
         };
         self.leave(Conclusion { code, verdict }, actions);

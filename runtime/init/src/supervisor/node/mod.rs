@@ -237,7 +237,9 @@ impl Node {
             Event::Told(LeaderMessage::Stop { verdict, manner }) => {
                 self.on_verdict(now, verdict, manner, actions);
             }
-            Event::Told(LeaderMessage::Release { exit_code }) => self.on_release(exit_code, actions),
+            Event::Told(LeaderMessage::Release { exit_code, others }) => {
+                self.on_release(exit_code, others, actions);
+            }
             Event::LinkLost { reason } => self.on_link_lost(now, reason, actions),
         }
     }

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use tractorun_contract::failure::Fates;
 
 use super::*;
 use crate::control::StopManner;
@@ -331,7 +332,7 @@ impl World {
             }
             Happening::Release(code) => {
                 self.released_with_0 |= code == 0;
-                self.feed(Event::Told(LeaderMessage::Release { exit_code: code }));
+                self.feed(Event::Told(LeaderMessage::Release { exit_code: code, others: Fates::default() }));
             }
             Happening::LinkLost => self.feed(Event::LinkLost { reason: "gone".into() }),
         }
@@ -444,6 +445,7 @@ proptest! {
             world.happen(Happening::Timer);
         }
         if !fails_job {
+            world.told.retain(|message| !matches!(message, NodeMessage::SidecarEnded(_)));
             prop_assert_eq!(&world.told, &[NodeMessage::Finished { attempt: 0 }]);
         }
         world.happen(Happening::Release(0));
@@ -475,6 +477,7 @@ proptest! {
             let of = match message {
                 NodeMessage::Finished { attempt } | NodeMessage::WorkersGone { attempt } => *attempt,
                 NodeMessage::Failed(failure) => failure.attempt,
+                NodeMessage::SidecarEnded(end) => end.end.attempt,
                 NodeMessage::Heartbeat | NodeMessage::Stopped { .. } => attempt,
             };
             prop_assert!(of >= attempt, "{:?}", told);
@@ -493,6 +496,7 @@ proptest! {
                     stopped = true;
                     false
                 }
+                NodeMessage::SidecarEnded(_) => false,
                 NodeMessage::Heartbeat => true,
             };
             prop_assert!(!was, "{:?}", told);

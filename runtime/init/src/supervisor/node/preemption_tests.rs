@@ -1,5 +1,7 @@
 //! Preemption, on one node: who is asked with what, how long they have, and what counts as a failure.
 
+use tractorun_contract::failure::Fates;
+
 use super::testing::{self, GRACE, identity, pid};
 use super::*;
 use crate::control::StopManner;
@@ -97,7 +99,8 @@ fn a_worker_that_ends_after_that_has_not_failed_and_the_last_one_ends_the_node()
     assert_eq!(node.step(Event::OthersGone), [branch]);
     node.exited(200, 0);
     assert!(matches!(node.step(Event::TreeEmpty)[0], Action::Tell(NodeMessage::Stopped { .. })));
-    let released = node.step(Event::Told(LeaderMessage::Release { exit_code: 205 }));
+    let released =
+        node.step(Event::Told(LeaderMessage::Release { exit_code: 205, others: Fates::default() }));
     assert_eq!(released, [Action::Exit(Conclusion { code: 205, verdict: Some(preempted()) })]);
 }
 

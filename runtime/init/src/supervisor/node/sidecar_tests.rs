@@ -1,5 +1,7 @@
 //! Sidecars: every policy with every end in every phase, and the order of start and stop.
 
+use tractorun_contract::failure::{Fates, SidecarEnd};
+
 use super::testing::{self, GRACE, identity, pid};
 use super::*;
 
@@ -138,6 +140,18 @@ fn every_policy_with_every_end() {
                 Action::Tell(NodeMessage::Failed(failure)) => Some(failure.clone()),
                 _ => None,
             });
+            let bad_end = actions.iter().find_map(|action| match action {
+                Action::Tell(NodeMessage::SidecarEnded(end)) => Some(end),
+                _ => None,
+            });
+            let is_bad = end != Some(CODE_0) && told.is_none();
+            assert_eq!(bad_end.is_some(), is_bad, "{case}");
+            if let Some(SidecarEnd { end: failure, restarts: 0, restart_after_seconds }) = bad_end {
+                assert_eq!((failure.rank, failure.cause.sidecar()), (None, Some(0)), "{case}");
+                assert_eq!(failure.stderr_tail.is_empty(), end.is_none(), "{case}");
+                let after = Harness::delay(&actions).map(|after| after.as_secs_f64());
+                assert_eq!(*restart_after_seconds, after, "{case}");
+            }
             let actual = match (&told, Harness::delay(&actions)) {
                 (Some(failure), _) => Failure(failure.exit_code),
                 (None, Some(after)) => {
@@ -224,7 +238,7 @@ fn they_do_not_keep_a_node_from_ending_and_stop_in_reverse() {
     assert_eq!(harness.exited(200, CODE_0), []);
     assert_eq!(harness.step(RESTART), []);
     assert_eq!(harness.step(Event::TreeEmpty), []);
-    let release = Event::Told(LeaderMessage::Release { exit_code: 0 });
+    let release = Event::Told(LeaderMessage::Release { exit_code: 0, others: Fates::default() });
     assert_eq!(harness.step(release), [Action::Exit(Conclusion { code: 0, verdict: None })]);
 }
 

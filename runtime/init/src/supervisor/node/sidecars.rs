@@ -5,11 +5,12 @@
 use std::time::Duration;
 
 use tractorun_contract::exit::{ExitReason, SIDECAR_LEFT};
-use tractorun_contract::failure::Cause;
+use tractorun_contract::failure::{Cause, SidecarEnd};
 use tractorun_contract::job_spec::RestartPolicy;
 use tractorun_sys::{Pid, Signal};
 
 use super::{Culprit, Node, State};
+use crate::control::NodeMessage;
 use crate::supervisor::{Action, Announcement, Member, Timer, Traces};
 
 /// Before the first restart; doubled with each one that follows.
@@ -222,10 +223,24 @@ impl Node {
         } else {
             None
         };
-        actions.push(Action::Announce(match end {
-            End::Exited(reason) => Announcement::SidecarExited { sidecar: index, reason, restart_after },
+        let restarts = sidecar.restarts;
+        actions.push(Action::Announce(match &end {
+            End::Exited(reason) => Announcement::SidecarExited {
+                sidecar: index,
+                reason: *reason,
+                last_lines: traces.stderr_tail.clone(),
+                restart_after,
+            },
             End::NotStarted { .. } => Announcement::SidecarNotStarted { sidecar: index, restart_after },
         }));
+        if end != End::Exited(ExitReason::Code(0)) {
+            let (cause, exit_code) = end.cause(index);
+            if let Some(failure) = self.own_failure(now, Culprit::Node, cause, exit_code, traces) {
+                let after = restart_after.map(|after| after.as_secs_f64());
+                let end = SidecarEnd::new(failure, restarts, after);
+                actions.push(Action::Tell(NodeMessage::SidecarEnded(end)));
+            }
+        }
         if let Some(after) = restart_after {
             actions.push(Action::StartTimer { timer: Timer::Restart { sidecar: index }, after });
         }

@@ -1,6 +1,6 @@
 //! The races of one node, each as a table of events and what follows.
 
-use tractorun_contract::failure::{Fates, OomEvidence, OutOfMemory};
+use tractorun_contract::failure::{Fate, Fates, OomEvidence, OutOfMemory};
 
 use super::ending::RELEASE_MARGIN;
 use super::teardown::{KILL_AGAIN, KILL_LIMIT};
@@ -144,7 +144,9 @@ fn exit(code: u8, verdict: Option<Failure>) -> Vec<Action> {
 }
 
 const SIGTERM: Event = Event::SignalReceived(Signal::TERM);
-const RELEASE_9: Event = Event::Told(LeaderMessage::Release { exit_code: 9 });
+fn release(exit_code: u8) -> Event {
+    Event::Told(LeaderMessage::Release { exit_code, others: Fates::default() })
+}
 
 fn stop() -> Event {
     Event::Told(LeaderMessage::Stop { verdict: verdict(), manner: StopManner::Orderly })
@@ -181,16 +183,26 @@ fn success_is_finished_then_swept_then_released() {
     expected.extend(stop_actions());
     assert_eq!(harness.step(exited(100, 0)), expected);
     assert_eq!(harness.step(Event::TreeEmpty), []);
-    assert_eq!(harness.step(Event::Told(LeaderMessage::Release { exit_code: 0 })), exit(0, None));
+    assert_eq!(harness.step(release(0)), exit(0, None));
 }
 
 #[test]
 fn a_release_before_the_sweep_is_done_waits_for_it() {
     let mut harness = Harness::job().started();
     harness.after([exited(101, 0), exited(100, 0)]);
-    assert_eq!(harness.step(Event::Told(LeaderMessage::Release { exit_code: 0 })), []);
+    assert_eq!(harness.step(release(0)), []);
     assert_eq!(harness.step(Event::TimerFired(Timer::Grace)), kill_actions());
     assert_eq!(harness.step(Event::TreeEmpty), exit(0, None));
+}
+
+#[test]
+fn the_release_says_what_became_of_the_others() {
+    let mut harness = Harness::job().started();
+    harness.after([stop(), exited(100, 0), exited(101, 0), Event::TreeEmpty]);
+    let mut others = Fates::default();
+    others.add(7, Fate::Finished, None);
+    let released = harness.step(Event::Told(LeaderMessage::Release { exit_code: 9, others: others.clone() }));
+    assert_eq!(released, exit(9, Some(Failure { others, ..verdict() })));
 }
 
 #[test]
@@ -212,7 +224,7 @@ fn a_failed_worker_stops_the_node_and_its_code_is_kept() {
     assert_eq!(harness.step(Event::TreeEmpty), stopped_actions());
     // The leader confirms, or names somebody who failed before.
     assert_eq!(harness.step(stop()), []);
-    assert_eq!(harness.step(RELEASE_9), exit(9, Some(verdict())));
+    assert_eq!(harness.step(release(9)), exit(9, Some(verdict())));
 }
 
 #[test]
@@ -282,7 +294,7 @@ fn the_leaders_verdict_beats_what_happens_here_later() {
     let mut harness = Harness::job().started();
     harness.step(stop());
     assert_eq!(harness.step(exited(100, 7)), []);
-    assert_eq!(harness.after([Event::TreeEmpty, RELEASE_9]), exit(9, Some(verdict())));
+    assert_eq!(harness.after([Event::TreeEmpty, release(9)]), exit(9, Some(verdict())));
 }
 
 #[test]
@@ -367,7 +379,7 @@ fn another_nodes_failure_after_own_success() {
     let mut harness = Harness::job().started();
     harness.after([exited(100, 0), exited(101, 0), Event::TreeEmpty]);
     assert_eq!(harness.step(stop()), stopped_actions());
-    assert_eq!(harness.step(RELEASE_9), exit(9, Some(verdict())));
+    assert_eq!(harness.step(release(9)), exit(9, Some(verdict())));
 
     let mut harness = Harness::job().started();
     harness.after([exited(100, 0), exited(101, 0), stop()]);
@@ -403,11 +415,11 @@ fn the_link_lost_in_each_state() {
 #[test]
 fn released_while_workers_run_or_are_stopped() {
     let mut harness = Harness::job().started();
-    assert_eq!(harness.step(RELEASE_9), stop_actions());
+    assert_eq!(harness.step(release(9)), stop_actions());
     assert_eq!(harness.step(Event::TreeEmpty), exit(9, None));
 
     let mut harness = Harness::job().started();
-    assert_eq!(harness.after([stop(), RELEASE_9]), []);
+    assert_eq!(harness.after([stop(), release(9)]), []);
     assert_eq!(harness.step(Event::TreeEmpty), exit(9, Some(verdict())));
 }
 
@@ -422,7 +434,7 @@ fn a_leader_that_never_releases_is_left() {
 fn nothing_follows_the_exit() {
     let mut harness = Harness::job().started();
     harness.after([lost(), Event::TreeEmpty]);
-    for event in [stop(), SIGTERM, lost(), RELEASE_9, exited(100, 7), Event::TreeEmpty] {
+    for event in [stop(), SIGTERM, lost(), release(9), exited(100, 7), Event::TreeEmpty] {
         assert_eq!(harness.step(event), []);
     }
 }
