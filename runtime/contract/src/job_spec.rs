@@ -119,7 +119,7 @@ pub enum ParseError {
     /// Written by a newer launcher.
     #[error(
         "job spec has version {found}, this tractorun-init reads versions up to {SPEC_VERSION}\n\
-         hint: use a tractorun-init of the launcher's release, or leave it to the launcher to bring its own"
+         hint: use a tractorun-init of the launcher's release, or leave out `--init image`: the launcher brings its own"
     )]
     TooNew {
         /// Version of the document.
@@ -242,7 +242,7 @@ mod tests {
         assert_eq!(
             text(r#"{"version": "2.3", "anything": []}"#),
             "job spec has version 2.3, this tractorun-init reads versions up to 1.0\n\
-             hint: use a tractorun-init of the launcher's release, or leave it to the launcher to bring its own"
+             hint: use a tractorun-init of the launcher's release, or leave out `--init image`: the launcher brings its own"
         );
         assert_eq!(text("{}"), "job spec has no `version`: expected \"1.0\"");
         assert_eq!(

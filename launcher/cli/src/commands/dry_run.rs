@@ -8,7 +8,7 @@ use tractorun_yt::{ClientConfig, value};
 use crate::dry_run::document;
 use crate::operation::{self, CypressFile, SandboxFile, Vault};
 use crate::report::ExitStatus;
-use crate::settings::{BindAttributes, Invocation, Settings};
+use crate::settings::{BindAttributes, InitSource, Invocation, Settings};
 
 use super::submit::client_config;
 
@@ -52,15 +52,19 @@ fn files(settings: &Settings, cypress: &[CypressFile]) -> Vec<SandboxFile> {
         path: format!("upload:{}", source.display()),
         attributes: BindAttributes { executable: Some(executable), ..BindAttributes::default() },
     };
-    let own = [
-        upload(operation::INIT_FILE.to_owned(), Path::new(operation::INIT_FILE), true),
-        upload(operation::JOB_SPEC_FILE.to_owned(), Path::new(operation::JOB_SPEC_FILE), false),
-    ];
+    let init = match settings.init {
+        InitSource::Bring => {
+            Some(upload(operation::INIT_FILE.to_owned(), Path::new(operation::INIT_FILE), true))
+        }
+        InitSource::Image => None,
+    };
+    let job_spec = upload(operation::JOB_SPEC_FILE.to_owned(), Path::new(operation::JOB_SPEC_FILE), false);
+    let own = init.into_iter().chain([job_spec]);
     let binds = settings.bind_local.iter().enumerate();
     let binds = binds.map(|(index, bind)| upload(operation::bind_archive(index), &bind.source, false));
     let libs = settings.bind_local_lib.iter().enumerate();
     let libs = libs.map(|(index, path)| upload(operation::lib_archive(index), path, false));
-    own.into_iter().chain(binds).chain(libs).chain(operation::cypress_files(cypress)).collect()
+    own.chain(binds).chain(libs).chain(operation::cypress_files(cypress)).collect()
 }
 
 fn vault(settings: &Settings, config: Option<&ClientConfig>) -> Vault {

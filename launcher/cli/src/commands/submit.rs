@@ -29,7 +29,7 @@ use crate::follow::{self, Followed, verdict};
 use crate::operation::{self, OperationSpec, SandboxFile, Vault};
 use crate::pack::{Cancel, Digest, digest_file};
 use crate::report::ExitStatus;
-use crate::settings::{BindAttributes, Invocation, Settings, Wait};
+use crate::settings::{BindAttributes, InitSource, Invocation, Settings, Wait};
 use crate::upload::{Content, Upload, Uploader};
 
 use super::archives::{note_parts, pack_all};
@@ -63,8 +63,14 @@ pub async fn run(invocation: &Invocation, terminal: &Terminal) -> anyhow::Result
     let mut interrupts = Interrupts::install().context("cannot catch signals")?;
     let config = client_config()?;
     let client = Client::new(config.clone())?;
-    let init = Program::Init.find()?;
-    check_for_cluster(&init)?;
+    let init = match settings.init {
+        InitSource::Bring => {
+            let init = Program::Init.find()?;
+            check_for_cluster(&init)?;
+            Some(init)
+        }
+        InitSource::Image => None,
+    };
 
     let uploader = Uploader::new(client.clone(), terminal.clone());
     let cancel = Cancel::default();
@@ -128,7 +134,7 @@ pub async fn run(invocation: &Invocation, terminal: &Terminal) -> anyhow::Result
 async fn prepare_all(
     settings: &Settings,
     client: &Client,
-    init: PathBuf,
+    init: Option<PathBuf>,
     cache: &Uploader,
     cancel: &Cancel,
     terminal: &Terminal,
@@ -146,26 +152,27 @@ async fn prepare_all(
 
     let folder =
         tempfile::Builder::new().prefix("tractorun-").tempdir().context("cannot make a temporary folder")?;
-    let init_digest = {
-        let (init, cancel) = (init.clone(), cancel.clone());
-        tokio::task::spawn_blocking(move || digest_file(&init, &cancel))
-    };
+    let init = init.map(|init| {
+        let (path, cancel) = (init.clone(), cancel.clone());
+        (init, tokio::task::spawn_blocking(move || digest_file(&path, &cancel)))
+    });
     let archives = pack_all(settings, folder.path(), cancel, terminal).await?;
-    let init_digest = init_digest.await?.with_context(|| format!("cannot read `{}`", init.display()))?;
     let mut job_spec = operation::job_spec(settings, client.proxy_url(), &expanded.files, links.clone());
     note_parts(&mut job_spec, &archives);
     let job_spec_json = Bytes::from(job_spec.to_json());
 
-    let mut uploads = vec![
-        Upload { label: operation::INIT_FILE.to_owned(), content: Content::File(init), digest: init_digest },
-        Upload {
-            label: operation::JOB_SPEC_FILE.to_owned(),
-            digest: Digest::of(&job_spec_json),
-            content: Content::Memory(job_spec_json),
-        },
-    ];
-    let mut names =
-        vec![(operation::INIT_FILE.to_owned(), true), (operation::JOB_SPEC_FILE.to_owned(), false)];
+    let mut uploads = vec![Upload {
+        label: operation::JOB_SPEC_FILE.to_owned(),
+        digest: Digest::of(&job_spec_json),
+        content: Content::Memory(job_spec_json),
+    }];
+    let mut names = vec![(operation::JOB_SPEC_FILE.to_owned(), false)];
+    if let Some((init, digest)) = init {
+        let digest = digest.await?.with_context(|| format!("cannot read `{}`", init.display()))?;
+        let label = operation::INIT_FILE.to_owned();
+        uploads.insert(0, Upload { label, content: Content::File(init), digest });
+        names.insert(0, (operation::INIT_FILE.to_owned(), true));
+    }
     for archive in &archives {
         for (index, (name, part)) in archive.files().enumerate() {
             let label = match archive.parts.len() {

@@ -5,13 +5,14 @@
 
 use serde_json::{Map, Value};
 use tractorun_contract::env;
+use tractorun_contract::exit::InitExit;
 use tractorun_contract::job_spec::{
     Bind, Cluster, CypressBind, JobSpec, Lib, LinePrefix, Links, Mesh, PartCount, SPEC_VERSION,
 };
 use tractorun_yt::value::{self, ValueExt};
 use tractorun_yt::{YsonNode, YsonValue};
 
-use crate::settings::{BindAttributes, Place, Settings};
+use crate::settings::{BindAttributes, InitSource, Place, Settings};
 
 pub use vault::Vault;
 
@@ -234,12 +235,29 @@ pub(crate) fn mesh(settings: &Settings) -> Mesh {
     }
 }
 
+/// What the job's bash runs: it becomes `tractorun-init`.
+///
+/// An image's is looked for by bash, where its default `PATH` leads, and where our images have it. One that is missing
+/// is said in the job's stderr, and the code is that of bad configuration.
+fn start_command(init: InitSource) -> String {
+    match init {
+        InitSource::Bring => format!("exec ./{INIT_FILE}"),
+        InitSource::Image => format!(
+            "init=$(type -P {INIT_FILE} || echo /usr/local/bin/{INIT_FILE}); [ ! -x \"$init\" ] || exec \"$init\"; \
+             echo 'tractorun: init: the image has no {INIT_FILE}, neither on PATH nor in /usr/local/bin' >&2; \
+             echo 'hint: build one into the image, or leave out `--init image`: the launcher brings its own' >&2; \
+             exit {}",
+            InitExit::BadConfig.code()
+        ),
+    }
+}
+
 fn task_spec(settings: &Settings, files: &[SandboxFile]) -> YsonValue {
     let mesh = mesh(settings);
     let environment = task_environment(settings);
     let gpu_limit = i64::from(mesh.gpu_per_process) * i64::from(mesh.process_per_node);
     let mut entries = vec![
-        ("command", value::string(format!("exec ./{INIT_FILE}"))),
+        ("command", value::string(start_command(settings.init))),
         ("job_count", value::int(mesh.node_count)),
         ("port_count", value::int(mesh.port_count())),
         ("gpu_limit", value::int(gpu_limit)),

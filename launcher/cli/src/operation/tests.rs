@@ -17,6 +17,7 @@ fn settings() -> Settings {
         yt_path: "//tmp/run".into(),
         title: "My run".into(),
         docker_image: Some("image:1".into()),
+        init: InitSource::Bring,
         command: vec!["python3".into(), "x.py".into()],
         mesh: MeshSettings {
             node_count: 3,
@@ -107,6 +108,33 @@ fn nodes_that_share_a_terminal_prefix_their_lines() {
     );
     settings.mesh.node_count = 1;
     assert_eq!(job_spec(&settings, "", &[], Links::default()).line_prefix, LinePrefix::Auto);
+}
+
+#[test]
+fn an_init_of_the_image_is_executed_where_it_is_and_missed_with_a_hint() {
+    let settings = Settings { init: InitSource::Image, ..settings() };
+    let spec = built(&settings).open;
+    let command = spec.at(&["tasks", "task", "command"]).unwrap().as_str().unwrap().to_owned();
+    let folder = tempfile::tempdir().unwrap();
+    let bash = |path: &std::path::Path| {
+        // As a job runs it.
+        std::process::Command::new("/bin/bash")
+            .args(["-c", &format!(":; {command}")])
+            .env_clear()
+            .env("PATH", path)
+            .output()
+            .unwrap()
+    };
+    if !std::path::Path::new("/usr/local/bin/tractorun-init").exists() {
+        let missing = bash(folder.path());
+        assert_eq!(missing.status.code(), Some(64));
+        let expected = "tractorun: init: the image has no tractorun-init, neither on PATH nor in /usr/local/bin\n\
+                        hint: build one into the image, or leave out `--init image`: the launcher brings its own\n";
+        assert_eq!(String::from_utf8(missing.stderr).unwrap(), expected);
+    }
+    std::os::unix::fs::symlink("/bin/pwd", folder.path().join("tractorun-init")).unwrap();
+    let found = bash(folder.path());
+    assert_eq!((found.status.code(), found.stderr.len()), (Some(0), 0));
 }
 
 #[test]

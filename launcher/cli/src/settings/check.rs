@@ -16,8 +16,8 @@ use super::node::{Content, Node};
 use super::problem::{Origin, Problem, Subject};
 use super::read::Reader;
 use super::{
-    DEFAULT_CLUSTER_CONFIG_PATH, Mesh, Place, ProxyStderrMode, Resources, RunMode, Settings, Surroundings,
-    Wait, options,
+    DEFAULT_CLUSTER_CONFIG_PATH, InitSource, Mesh, Place, ProxyStderrMode, Resources, RunMode, Settings,
+    Surroundings, Wait, options,
 };
 use crate::pack::IgnoreFiles;
 
@@ -67,6 +67,9 @@ impl Check<'_> {
             title: self.one("title", Reader::text).unwrap_or_else(|| format!("Tractorun {yt_path}")),
             yt_path,
             docker_image: self.docker_image(),
+            init: self
+                .one("init", |reader, subject, node| reader.choice(subject, node, &InitSource::ALL))
+                .unwrap_or(InitSource::Bring),
             command: self.command(command, command_hint),
             mesh: self.mesh(),
             env: self.each("env", Self::variable),

@@ -39,6 +39,8 @@ pub struct Settings {
     pub title: String,
     /// Docker image of the job; always there unless [`Place::Local`].
     pub docker_image: Option<String>,
+    /// Whose `tractorun-init` the nodes run; without effect in [`Place::Local`].
+    pub init: InitSource,
     /// The user's command, at least one element.
     pub command: Vec<String>,
     /// Shape of the job and where it is scheduled.
@@ -142,6 +144,15 @@ pub struct BindAttributes {
     pub bypass_artifact_cache: Option<bool>,
 }
 
+/// Whose `tractorun-init` the nodes run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InitSource {
+    /// The launcher's, which comes with the job's files.
+    Bring,
+    /// The one in the job's image.
+    Image,
+}
+
 /// Whose stderr is shown on the terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProxyStderrMode {
@@ -197,6 +208,21 @@ pub struct Surroundings<'a> {
     pub variable: &'a dyn Fn(&str) -> Option<String>,
     /// Makes a name that nobody else has.
     pub new_id: &'a dyn Fn() -> String,
+}
+
+// === impl InitSource ===
+
+impl InitSource {
+    /// All of them, with the words that choose them.
+    pub const ALL: [(&'static str, Self); 2] = [("bring", Self::Bring), ("image", Self::Image)];
+
+    /// The word that chooses it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Bring => "bring",
+            Self::Image => "image",
+        }
+    }
 }
 
 // === impl Invocation ===

@@ -18,6 +18,7 @@ pub fn effective_config(settings: &Settings) -> Value {
         yt_path,
         title,
         docker_image,
+        init,
         command,
         mesh: Mesh { node_count, process_per_node, gpu_per_process, placement, pool_trees, pool },
         env,
@@ -46,6 +47,7 @@ pub fn effective_config(settings: &Settings) -> Value {
         "yt_path": yt_path,
         "title": title,
         "docker_image": docker_image,
+        "init": init.word(),
         "command": command,
         "mesh": {
             "node_count": node_count,

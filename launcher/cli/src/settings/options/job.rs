@@ -3,7 +3,7 @@
 use super::{GivenIn::Both, Notation::Text, OptionSpec, Takes::One, option};
 
 /// In the order `--help` shows them.
-pub(super) static OPTIONS: [OptionSpec; 4] = [
+pub(super) static OPTIONS: [OptionSpec; 5] = [
     option(
         "yt-path",
         "yt_path",
@@ -17,6 +17,13 @@ pub(super) static OPTIONS: [OptionSpec; 4] = [
         Both,
         One("IMAGE", Text),
         "Docker image of the job (default: $YT_BASE_LAYER, then $YT_JOB_DOCKER_IMAGE)",
+    ),
+    option(
+        "init",
+        "init",
+        Both,
+        One("bring|image", Text),
+        "Whose tractorun-init the nodes run: the launcher brings its own (bring, default), or the image has one (image)",
     ),
     option(
         "docker-auth-secret.cypress-path",

@@ -27,6 +27,7 @@ fn defaults() -> Settings {
         yt_path: "//tmp/tractorun/an-id".to_owned(),
         title: "Tractorun //tmp/tractorun/an-id".to_owned(),
         docker_image: Some("image".to_owned()),
+        init: InitSource::Bring,
         command: vec!["sh".to_owned()],
         mesh: Mesh {
             node_count: 1,
@@ -67,7 +68,7 @@ fn sidecar(command: &[&str], restart_policy: RestartPolicy) -> Sidecar {
     Sidecar { command: command.iter().map(ToString::to_string).collect(), restart_policy }
 }
 
-static EXAMPLES: [Example; 44] = [
+static EXAMPLES: [Example; 45] = [
     Example { line: &["--restarts.max", "3"], yaml: "restarts: {max: 3}", set: |s| s.restarts.max = 3 },
     Example {
         line: &["--restarts.window", "10m"],
@@ -122,6 +123,7 @@ static EXAMPLES: [Example; 44] = [
         yaml: "docker_image: my-docker-image",
         set: |s| s.docker_image = Some("my-docker-image".to_owned()),
     },
+    Example { line: &["--init", "image"], yaml: "init: image", set: |s| s.init = InitSource::Image },
     Example {
         line: &["--title", "Operation Title"],
         yaml: "title: \"Operation Title\"",
