@@ -97,7 +97,7 @@ impl Check<'_> {
             cluster_config_path: self
                 .one("cluster_config_path", Reader::cypress_path)
                 .unwrap_or_else(|| DEFAULT_CLUSTER_CONFIG_PATH.to_owned()),
-            yt_operation_spec: self.one("yt_operation_spec", Reader::object).unwrap_or_default(),
+            yt_operation_spec: self.one("yt_operation_spec", Reader::operation_spec).unwrap_or_default(),
             yt_task_spec: self.one("yt_task_spec", Reader::object).unwrap_or_default(),
         };
         self.refuse_later();

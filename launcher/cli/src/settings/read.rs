@@ -251,6 +251,20 @@ impl Reader {
         }
     }
 
+    /// The operation's spec, whose `secure_vault` is a map. What it holds is not shown.
+    pub(super) fn operation_spec(&mut self, subject: &Subject, node: &Node) -> Option<Map<String, Value>> {
+        let spec = self.object(subject, node)?;
+        if spec.get("secure_vault").is_some_and(|vault| !vault.is_object()) {
+            let name = subject.field("secure_vault").name(&node.origin);
+            self.note(Problem::new(
+                &node.origin,
+                format!("{name}: expected keys with values (the value is not shown)"),
+            ));
+            return None;
+        }
+        Some(spec)
+    }
+
     /// The value with the JSON in a word of the command line read; `form` says what JSON is accepted.
     pub(super) fn structured(&mut self, subject: &Subject, node: &Node, form: &str) -> Option<Node> {
         let Content::Text(text) = &node.content else { return Some(node.clone()) };

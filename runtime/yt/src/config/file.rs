@@ -6,6 +6,7 @@ use std::{fs, io};
 
 use ytsaurus_yson::{Scan, YsonError, YsonFormat, YsonNode, YsonValue, scan_value};
 
+use super::proxy::without_credentials;
 use super::token::expand_home;
 use super::{ConfigError, Environment};
 use crate::token::Token;
@@ -101,7 +102,7 @@ impl Settings {
                 .and_then(|value| string_map(&value))
                 .ok_or(ConfigError::BadVariable {
                     name: ALIASING,
-                    value: text,
+                    value: without_credentials(&text),
                     expected: "a YSON map of names to proxies, e.g. {\"primary\"=\"localhost:8000\"}",
                 })?;
         }

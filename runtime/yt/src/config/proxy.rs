@@ -18,7 +18,8 @@ pub(super) struct Rules<'a> {
 /// The proxy's URL: scheme, host and perhaps a port, without a path.
 pub(super) fn url(proxy: &str, rules: &Rules<'_>) -> Result<String, ConfigError> {
     let meant = rules.aliases.get(proxy).map_or(proxy, String::as_str);
-    let bad = |reason: &str| ConfigError::BadProxy { proxy: proxy.to_owned(), reason: reason.to_owned() };
+    let bad =
+        |reason: &str| ConfigError::BadProxy { proxy: without_credentials(proxy), reason: reason.to_owned() };
 
     let (scheme, rest) = match meant.split_once("//") {
         None => (None, meant),
@@ -42,6 +43,25 @@ pub(super) fn url(proxy: &str, rules: &Rules<'_>) -> Result<String, ConfigError>
     let url = format!("{scheme}://{host}{suffix}{port}");
     reqwest::Url::parse(&url).map_err(|error| bad(&error.to_string()))?;
     Ok(url)
+}
+
+/// A text as it may be shown: somebody may have put a password before the `@` of a URL in it.
+pub(super) fn without_credentials(text: &str) -> String {
+    let mut shown = String::new();
+    let mut rest = text;
+    // Behind each `//`, up to the path; a proxy may be written without it.
+    while let Some(at) = rest.find('@') {
+        let (before, behind) = rest.split_at(at);
+        let credentials = before.rfind("//").map_or(0, |slashes| slashes + 2);
+        shown += &before[..credentials];
+        shown += "***";
+        let end = behind.find('/').unwrap_or(behind.len());
+        // A password with an `@` in it ends at the last one before the host.
+        let host = behind[..end].rfind('@').unwrap_or(0);
+        shown += &behind[host..end];
+        rest = &behind[end..];
+    }
+    shown + rest
 }
 
 /// Splits `host:port` and `[v6]:port`; the brackets stay with the host.
@@ -73,4 +93,23 @@ fn host_and_port(authority: &str) -> Result<(String, Option<u16>), &'static str>
         Some(port.parse().map_err(|_| "its port is not a number up to 65535")?)
     };
     Ok((host.to_ascii_lowercase(), port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_credentials;
+
+    #[test]
+    fn credentials_are_not_shown() {
+        for (text, shown) in [
+            ("host:80", "host:80"),
+            ("http://host/path", "http://host/path"),
+            ("ftp://me:secret@host", "ftp://***@host"),
+            ("me:secret@host:80", "***@host:80"),
+            ("http://me:se@cret@host/x", "http://***@host/x"),
+            (r#"{a="http://m:s@h/";b="//m:s@i"}"#, r#"{a="http://***@h/";b="//***@i"}"#),
+        ] {
+            assert_eq!(without_credentials(text), shown);
+        }
+    }
 }
