@@ -9,6 +9,7 @@
 //! that fails with what was written so far.
 
 pub mod binaries;
+pub mod canary;
 pub mod cluster;
 pub mod conformance;
 pub mod kept;
@@ -18,6 +19,7 @@ pub mod log_tables;
 pub mod nodes;
 pub mod place;
 pub mod process;
+pub mod recorder;
 pub mod scratch;
 
 pub use cluster::Cluster;

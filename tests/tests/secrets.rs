@@ -1,120 +1,219 @@
-//! A token reaches those who need it and is written nowhere.
+//! What is printed shows no secret: the dry run, and errors about whatever holds one.
+//!
+//! `secrets_of_runs` looks at all that a run makes.
 
-use std::fs;
-use std::path::Path;
+use serde_json::{Value, json};
+use tractorun_tests::canary::Canaries;
+use tractorun_tests::{Cluster, Finished, Launcher, Scratch};
 
-use serde_json::json;
-use tractorun_tests::{Cluster, Launcher, Scratch, run};
+/// Those of this page have one secret each.
+fn canary() -> Canaries {
+    Canaries::new(&["secret"])
+}
 
-/// Made up, and easy to find.
-const TOKEN: &str = "t0ken-NEVER-to-be-SEEN-4711";
+/// At its loudest, so that what is said at any level counts.
+fn loud(launcher: Launcher) -> Launcher {
+    launcher.env("TRACTORUN_LOG_LEVEL", "trace").env("RUST_LOG", "trace")
+}
 
-/// Every file below the folder that holds the token.
-fn files_with_token(folder: &Path) -> Vec<String> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let path = entry.path();
-        let kind = entry.file_type().expect("a kind");
-        if kind.is_dir() {
-            found.extend(files_with_token(&path));
-        } else if kind.is_file() {
-            let content = fs::read(&path).unwrap_or_default();
-            if content.windows(TOKEN.len()).any(|window| window == TOKEN.as_bytes()) {
-                found.push(path.display().to_string());
+#[track_caller]
+fn assert_shows_nothing(finished: &Finished) {
+    canary().assert_none_in(&finished.command, finished.output());
+}
+
+/// Runs what must fail, with these words for the reason.
+#[track_caller]
+fn assert_fails_silently(launcher: Launcher, words: &str) {
+    let finished = loud(launcher).run();
+    assert_ne!(finished.code(), 0, "{}", finished.show());
+    finished.assert_stderr(words);
+    canary().assert_none_in("the error", finished.output());
+}
+
+fn offline(scratch: &Scratch) -> Launcher {
+    Launcher::new(scratch).env("YT_PROXY", "http://127.0.0.1:1").args(["--docker-image", "i:1"])
+}
+
+#[test]
+fn dry_run_shows_no_secret() {
+    let scratch = Scratch::new();
+    let canaries = canary();
+    let secret = canaries.value("secret");
+    let spec = json!({"secure_vault": {"mine": secret, "deep": {"a": [secret]}}}).to_string();
+    let file = scratch
+        .file("run.yaml", json!({ "yt_operation_spec": { "secure_vault": { "mine": secret } } }).to_string());
+    let file = file.display().to_string();
+    for (name, options) in [
+        ("the command line", &["--yt-operation-spec", &spec][..]),
+        ("one word of it", &[&format!("--yt-operation-spec={spec}")]),
+        ("the file", &["--run-config-path", &file]),
+        ("both", &["--run-config-path", &file, "--yt-operation-spec", &spec]),
+    ] {
+        for local in [&[][..], &["--local"]] {
+            let launcher =
+                loud(offline(&scratch)).env("YT_TOKEN", secret).args(options.to_vec()).args(local.to_vec());
+            let finished =
+                launcher.args(["--docker-auth-secret.cypress-path", "//s", "--dry-run", "date"]).run();
+            finished.assert_code(0).assert_stdout("operation_spec");
+            canaries.assert_none_in(name, finished.output());
+            let shown: Value = serde_json::from_str(&finished.stdout).expect("it is JSON");
+            if local.is_empty() {
+                assert_eq!(shown["run_info"]["operation_spec"]["secure_vault"]["mine"], "***", "{shown:#}");
             }
         }
     }
-    found
+    // Where the token and the proxy come from may be said; what they are, not.
+    let proxy = format!("http://me:{secret}@127.0.0.1:1");
+    let finished = loud(offline(&scratch)).env("YT_PROXY", proxy).args(["--dry-run", "date"]).run();
+    finished.assert_code(0);
+    assert_shows_nothing(&finished);
 }
 
-/// The search itself must find what is there.
+/// A mistake beside a secret is told without it.
 #[test]
-fn a_written_token_would_be_found() {
+fn errors_about_the_settings_show_no_secret() {
     let scratch = Scratch::new();
-    let file = scratch.file("deep/er/file", format!("before{TOKEN}after"));
-    assert_eq!(files_with_token(&scratch.path("")), [file.display().to_string()]);
-}
-
-fn sha256(text: &str) -> String {
-    let finished =
-        run(std::process::Command::new("bash").args(["-c", r#"printf %s "$1" | sha256sum"#, "bash", text]));
-    finished.stdout
-}
-
-/// The worker proves that it has the token without naming it, then waits until the test has looked around.
-const WORKER: &str = r#"env | grep YT_SECURE_VAULT > "$SCRATCH/vault"
-    printf %s "$YT_TOKEN" | sha256sum > "$SCRATCH/hash"
-    until [ -e "$SCRATCH/go" ]; do sleep 0.02; done; exit 5"#;
-
-#[test]
-fn token_of_a_submitted_run_is_written_nowhere() {
-    let scratch = Scratch::new();
-    let cluster = Cluster::start_with_token(&scratch, TOKEN);
-    let running = Launcher::submit(&scratch, &cluster)
-        .env("YT_TOKEN", TOKEN)
-        .env("TRACTORUN_LOG_LEVEL", "trace")
-        .args(["--proxy-stderr-mode", "primary"])
-        .bash(WORKER)
-        .start();
-    assert_eq!(scratch.wait_for_file("hash"), sha256(TOKEN));
-    assert_eq!(fs::read_to_string(scratch.path("vault")).expect("written before"), "");
-    assert_eq!(files_with_token(&scratch.path("")), Vec::<String>::new(), "while it runs");
-
-    scratch.file("go", "\n");
-    let finished = running.wait();
-    finished.assert_code(5);
-    assert!(!finished.output().contains(TOKEN), "the launcher wrote the token");
-    assert_eq!(files_with_token(&scratch.path("")), Vec::<String>::new(), "after the run");
-
-    let operation = cluster.the_operation();
-    assert!(operation.to_string().contains("TRACTORUN_JOB_SPEC"), "the answer holds the spec: {operation}");
-    assert!(!operation.to_string().contains(TOKEN), "get_operation shows the token");
-    assert!(!cluster.operations()[0].to_string().contains(TOKEN), "list_operations shows the token");
-    for stderr in cluster.job_stderrs(&operation["id"]) {
-        assert!(!stderr.contains(TOKEN), "a job's stderr shows the token");
+    let canaries = canary();
+    let secret = canaries.value("secret");
+    let command_line =
+        |option: &str, value: String| offline(&scratch).args([option.to_owned(), value, "date".into()]);
+    let cut = format!(r#"{{"secure_vault": {{"key": "{secret}""#);
+    assert_fails_silently(command_line("--yt-operation-spec", cut.clone()), "`--yt-operation-spec`");
+    assert_fails_silently(
+        command_line("--yt-operation-spec", format!("[{cut}}}}}]")),
+        "`--yt-operation-spec`",
+    );
+    let no_map = json!({ "secure_vault": secret }).to_string();
+    assert_fails_silently(command_line("--yt-operation-spec", no_map), "secure_vault");
+    let file = |content: String| {
+        let file = scratch.file("run.yaml", content);
+        offline(&scratch).args(["--run-config-path".to_owned(), file.display().to_string(), "date".into()])
+    };
+    for content in [
+        format!("yt_operation_spec:\n  secure_vault: {{key: \"{secret}\"\n"),
+        format!("yt_operation_spec: {{secure_vault: {{key: {secret}}}}}\nmesh: [\n"),
+        format!("yt_operation_spec: {{secure_vault: {{key: {secret}, key: {secret}}}}}\n"),
+        format!("yt_operation_spec: {{secure_vault: {{key: @{secret}}}}}\n"),
+        format!("yt_operation_spec: {{secure_vault: {{key: !!int {secret}}}}}\n"),
+        format!("yt_operation_spec: {{secure_vault: {{key: *{secret}}}}}\n"),
+        format!("yt_operation_spec: 'secure_vault: {secret}'\n"),
+        format!("yt_operation_spec:\n- secure_vault: {secret}\n"),
+        format!("yt_operation_spec: {{secure_vault: {secret}}}\n"),
+        format!("yt_operation_spec:\n\tsecure_vault: {secret}\n"),
+    ] {
+        let launcher = file(content.clone());
+        let finished = loud(launcher).run();
+        assert_eq!(finished.code(), 2, "{content}: {}", finished.show());
+        canaries.assert_none_in(&content, finished.output());
     }
-    let tree = cluster.read("get", &json!({ "path": "//tmp", "attributes": ["value", "incarnation_id"] }));
-    assert!(!tree.to_string().contains(TOKEN), "Cypress holds the token");
-    assert!(!cluster.stop().output().contains(TOKEN), "the minicluster's log shows the token");
 }
 
 #[test]
-fn token_of_a_local_run_is_written_nowhere() {
+fn errors_about_the_clusters_address_and_token_show_no_secret() {
     let scratch = Scratch::new();
-    let cluster = Cluster::start_with_token(&scratch, TOKEN);
-    let running = Launcher::local(&scratch)
-        .env("YT_PROXY", cluster.proxy())
-        .env("YT_TOKEN", TOKEN)
-        .env("TRACTORUN_LOG_LEVEL", "trace")
-        .bash(WORKER)
-        .start();
-    assert_eq!(scratch.wait_for_file("hash"), sha256(TOKEN));
-    assert_eq!(fs::read_to_string(scratch.path("vault")).expect("written before"), "");
-    assert_eq!(files_with_token(&scratch.path("")), Vec::<String>::new(), "while it runs");
-    scratch.file("go", "\n");
-    let finished = running.wait();
-    finished.assert_code(5);
-    assert!(!finished.output().contains(TOKEN), "the launcher wrote the token");
-    assert_eq!(files_with_token(&scratch.path("")), Vec::<String>::new(), "after the run");
+    let canaries = canary();
+    let secret = canaries.value("secret");
+    let date = |name: &str, value: &str| offline(&scratch).env(name, value).arg("date");
+    for proxy in [
+        format!("ftp://me:{secret}@host"),
+        format!("http://me:{secret}@host:port"),
+        format!("http://me:{secret}@"),
+    ] {
+        assert_fails_silently(date("YT_PROXY", &proxy), "is not an address");
+    }
+    // Nobody answers there.
+    let nobody = format!("http://me:{secret}@127.0.0.1:1");
+    assert_fails_silently(date("YT_PROXY", &nobody), "127.0.0.1:1");
+    let aliases = format!(r#"{{name="http://me:{secret}@host:port""#);
+    assert_fails_silently(date("YT_PROXY_URL_ALIASING_CONFIG", &aliases), "YT_PROXY_URL_ALIASING_CONFIG");
+    assert_fails_silently(date("YT_TOKEN", &format!("{secret} and more")), "YT_TOKEN");
+    assert_fails_silently(date("YT_TOKEN", &format!(" {secret}")), "whitespace");
+    let token = scratch.file("token", format!("{secret}\u{7}"));
+    assert_fails_silently(date("YT_TOKEN_PATH", &token.display().to_string()), "token file");
+    for config in [
+        format!("{{token={secret}; ]"),
+        format!("{{token=[{secret}]}}"),
+        format!("{{proxy={{url=\"ftp://x:{secret}@h\"}}}}"),
+    ] {
+        scratch.file("home/.yt/config", config.clone());
+        let launcher = Launcher::new(&scratch).args(["--docker-image", "i:1", "date"]);
+        let finished = loud(launcher).run();
+        assert_ne!(finished.code(), 0, "{config}: {}", finished.show());
+        canaries.assert_none_in(&config, finished.output());
+    }
 }
 
+/// What of Cypress should hold a secret and holds it in a wrong form.
 #[test]
-fn dry_run_shows_no_token() {
+fn errors_about_secrets_in_cypress_show_no_secret() {
     let scratch = Scratch::new();
-    let finished = Launcher::new(&scratch)
-        .env("YT_PROXY", "http://127.0.0.1:1")
-        .env("YT_TOKEN", TOKEN)
-        .args(["--docker-image", "i:1", "--dry-run", "date"])
-        .run();
-    finished.assert_code(0).assert_stdout("operation_spec");
-    assert!(!finished.output().contains(TOKEN), "the dry run shows the token");
+    let cluster = Cluster::start(&scratch);
+    let canaries = canary();
+    let secret = canaries.value("secret");
+    cluster.create("document", "//s", &json!({}));
+    for document in [
+        json!({ "secrets": { "password": { "value": secret } } }),
+        json!({ "password": secret }),
+        json!([secret]),
+        json!(secret),
+        json!({ "secrets": { "auth": secret } }),
+    ] {
+        cluster.set("//s", &document);
+        let launcher =
+            Launcher::submit(&scratch, &cluster).args(["--docker-auth-secret.cypress-path", "//s", "date"]);
+        assert_fails_silently(launcher, "docker_auth_secret");
+    }
+    for document in [json!([secret]), json!({ "value": secret }), json!(format!("{secret}\0"))] {
+        cluster.set("//s", &document);
+        let env = json!({ "name": "FROM_CYPRESS", "cypress_path": "//s" }).to_string();
+        let launcher = Launcher::submit(&scratch, &cluster).args(["--proxy-stderr-mode", "primary"]);
+        assert_fails_silently(launcher.args(["--env", &env, "date"]), "FROM_CYPRESS");
+    }
 }
 
+/// Answers that are errors: every command tells them, and none tells what was sent.
+#[test]
+fn errors_of_the_cluster_show_no_token() {
+    let scratch = Scratch::new();
+    let canaries = canary();
+    let cluster = Cluster::start_with_control(&scratch);
+    let commands: [&[&str]; 8] = [
+        &["--docker-image", "i:1", "true"],
+        &["--local", "date"],
+        &["status", "//tmp/run"],
+        &["list"],
+        &["logs", "//tmp/run"],
+        &["attach", "//tmp/run"],
+        &["stop", "//tmp/run"],
+        &["targets", "//tmp/run"],
+    ];
+    let launcher = || {
+        let launcher = Launcher::new(&scratch).env("YT_PROXY", cluster.proxy());
+        launcher.env("YT_TOKEN", canaries.value("secret"))
+    };
+    let error = json!({"code": 1, "message": "no"});
+    for effect in
+        [json!("refuse_token"), json!({"answer": {"error": error}}), json!({"answer": {"status": 403}})]
+    {
+        let fault = cluster.plan(&json!({"times": "always", "effect": effect}));
+        let mut struck = 0;
+        for command in commands {
+            let finished = loud(launcher()).args(command.to_vec()).run();
+            assert_ne!(finished.code(), 0, "{}", finished.show());
+            canaries.assert_none_in(&format!("{command:?} after {effect}"), finished.output());
+            let struck_now = cluster.struck(fault);
+            assert!(struck_now > struck, "it did not come to the cluster: {}", finished.show());
+            struck = struck_now;
+        }
+        cluster.control("DELETE", "/faults", &Value::Null);
+    }
+}
+
+/// The cluster's own answer to a token that is not the right one.
 #[test]
 fn wrong_token_is_not_echoed() {
     let scratch = Scratch::new();
     let cluster = Cluster::start_with_token(&scratch, "the-right-one");
-    let finished = Launcher::submit(&scratch, &cluster).env("YT_TOKEN", TOKEN).arg("true").run();
-    assert_ne!(finished.code(), 0);
-    assert!(!finished.output().contains(TOKEN), "the error shows the token");
+    let launcher = Launcher::submit(&scratch, &cluster).env("YT_TOKEN", canary().value("secret")).arg("true");
+    assert_fails_silently(launcher, "token");
 }
