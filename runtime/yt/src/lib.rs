@@ -13,6 +13,9 @@ pub mod config;
 pub mod error;
 #[cfg(test)]
 mod heavy_tests;
+pub mod probe;
+#[cfg(test)]
+mod probe_tests;
 #[cfg(test)]
 mod testing;
 pub mod token;
@@ -25,6 +28,7 @@ pub mod value;
 pub use ytsaurus_yson::{YsonNode, YsonValue};
 
 pub use client::{Client, RequestCounts};
+pub use commands::access::Permission;
 pub use commands::batch::BatchRequest;
 pub use commands::cypress::{
     CreateOptions, Lock, LockMode, LockWait, NodeType, RemoveOptions, TransferOptions,

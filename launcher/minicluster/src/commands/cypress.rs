@@ -7,7 +7,7 @@ use super::{Input, Output, Request};
 use crate::commands::registry::Command;
 use crate::cypress::{
     AttributeFilter, CopyKind, CopyOptions, CreateOptions, Cypress, Existing, LockKey, LockMode, LockRequest,
-    NodeType, Recursive, Scope, Waitable,
+    NodeType, Permission, Recursive, Scope, Waitable,
 };
 use crate::error::YtError;
 use crate::formats::unsupported;
@@ -237,9 +237,9 @@ fn concatenate(server: &Server, request: &Request) -> Result<Output, YtError> {
     change(server, request, |cypress, scope| cypress.concatenate(&paths, &destination.path, scope, append))
 }
 
-/// There are no access control lists here, so everybody may do everything to what exists.
+/// By the access control lists, which keep nobody from anything else.
 fn check_permission(server: &Server, request: &Request) -> Result<Output, YtError> {
-    const PERMISSIONS: [&str; 10] = [
+    const PERMISSIONS: [&str; 11] = [
         "read",
         "write",
         "use",
@@ -249,15 +249,26 @@ fn check_permission(server: &Server, request: &Request) -> Result<Output, YtErro
         "mount",
         "manage",
         "modify_children",
+        "register_queue_consumer",
         "full_read",
     ];
     let permission = value::required_str(&request.parameters, "permission")?;
     if !PERMISSIONS.contains(&permission) {
         return Err(YtError::generic(format!("Unknown permission {permission:?}")));
     }
-    value::required_str(&request.parameters, "user")?;
+    let user = value::required_str(&request.parameters, "user")?;
     let path = request.path("path")?;
-    request
-        .with_cypress(server, |cypress, scope| cypress.get(&path, scope, &AttributeFilter::None).map(drop))?;
-    Ok(Output::Bare(value::map([("action", value::string("allow"))])))
+    let answer = request
+        .with_cypress(server, |cypress, scope| cypress.check_permission(&path, scope, user, permission))?;
+    let action = |word: &str| ("action", value::string(word));
+    Ok(Output::Bare(match answer {
+        Permission::Allowed => value::map([action("allow")]),
+        Permission::NotMentioned => value::map([action("deny")]),
+        Permission::Denied { object, path, subject } => value::map([
+            action("deny"),
+            ("object_id", value::string(object.to_string())),
+            ("object_name", value::string(format!("node {path}"))),
+            ("subject_name", value::string(subject)),
+        ]),
+    }))
 }

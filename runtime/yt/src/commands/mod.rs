@@ -1,5 +1,6 @@
 //! The commands, one file per family.
 
+pub mod access;
 pub mod batch;
 pub mod cypress;
 pub mod files;

@@ -25,6 +25,8 @@ pub struct ClientConfig {
     pub proxy: String,
     /// Token, where the cluster asks for one.
     pub token: Option<Token>,
+    /// Where the token was found: a variable or a file.
+    pub token_place: Option<String>,
     /// File with the PEM roots that the proxy's certificate is checked against; the system's otherwise.
     pub ca_bundle: Option<PathBuf>,
     /// `User-Agent` of every request.
@@ -89,8 +91,10 @@ impl ClientConfig {
         };
         let proxy = proxy::url(proxy, &rules)?;
         let token = if settings.enable_token { token::find(&settings, home)? } else { None };
+        let (token, token_place) = token.unzip();
 
         let mut config = Self::with_defaults(proxy, token);
+        config.token_place = token_place;
         config.ca_bundle = settings.ca_bundle.map(PathBuf::from);
         config.proxy_discovery = settings.proxy_discovery;
         Ok(config)
@@ -100,6 +104,7 @@ impl ClientConfig {
         Self {
             proxy,
             token,
+            token_place: None,
             ca_bundle: None,
             user_agent: concat!("tractorun/", env!("CARGO_PKG_VERSION")).to_owned(),
             // The times of the official client, but for the first pause: a restarting proxy is often back sooner.

@@ -7,14 +7,14 @@ use super::ConfigError;
 use super::file::Settings;
 use crate::token::Token;
 
-/// Finds the token: the setting itself, then the file that a setting names, then `~/.yt/token`.
-pub(super) fn find(settings: &Settings, home: Option<&Path>) -> Result<Option<Token>, ConfigError> {
+/// Finds the token and where it is: the setting itself, then the file that a setting names, then `~/.yt/token`.
+pub(super) fn find(settings: &Settings, home: Option<&Path>) -> Result<Option<(Token, String)>, ConfigError> {
     // As in the Python client, an empty token counts as none.
     if let Some((token, place)) = &settings.token
         && !token.expose().is_empty()
     {
         check(token, place)?;
-        return Ok(Some(token.clone()));
+        return Ok(Some((token.clone(), place.clone())));
     }
     if let Some(path) = &settings.token_path {
         let path = expand_home(path, home);
@@ -22,12 +22,13 @@ pub(super) fn find(settings: &Settings, home: Option<&Path>) -> Result<Option<To
         return if token.expose().is_empty() {
             Err(ConfigError::TokenFileEmpty { path })
         } else {
-            Ok(Some(token))
+            Ok(Some((token, file_place(&path))))
         };
     }
     let Some(home) = home else { return Ok(None) };
-    match read(&home.join(".yt/token")) {
-        Ok(token) => Ok(Some(token).filter(|token| !token.expose().is_empty())),
+    let path = home.join(".yt/token");
+    match read(&path) {
+        Ok(token) => Ok((!token.expose().is_empty()).then(|| (token, file_place(&path)))),
         Err(ConfigError::Unreadable { error, .. }) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
@@ -54,8 +55,12 @@ fn read(path: &Path) -> Result<Token, ConfigError> {
     })?;
     warn_if_others_can_read(path);
     let token = Token::new(text.trim());
-    check(&token, &format!("token file `{}`", path.display()))?;
+    check(&token, &file_place(path))?;
     Ok(token)
+}
+
+fn file_place(path: &Path) -> String {
+    format!("token file `{}`", path.display())
 }
 
 #[cfg(unix)]

@@ -134,6 +134,27 @@ impl Client {
         self.string_of(command, &value)
     }
 
+    /// Asks who the token stands for, by the route beside the commands.
+    pub(crate) async fn whoami(&self) -> Result<String, Error> {
+        const ROUTE: &str = "auth/whoami";
+        let transport = self.transport();
+        let mut attempts = Attempts::new("whoami", Repeat::Freely);
+        loop {
+            let body = async {
+                let request = transport.get_authorized(&format!("{}/{ROUTE}", transport.config.proxy));
+                Incoming::new(transport.send(request).await?, transport.config.light_timeout).all().await
+            };
+            match body.await {
+                Ok(body) => {
+                    let json: Option<serde_json::Value> = serde_json::from_slice(&body).ok();
+                    let login = json.as_ref().and_then(|json| json["login"].as_str()).map(str::to_owned);
+                    return login.ok_or_else(|| self.protocol_error("whoami", "its answer has no `login`"));
+                }
+                Err(error) => drop(attempts.failed(transport, &transport.config.proxy, error).await?),
+            }
+        }
+    }
+
     pub(crate) fn string_of(&self, command: &'static str, value: &YsonValue) -> Result<String, Error> {
         let text = value.as_str().map(str::to_owned);
         text.ok_or_else(|| self.protocol_error(command, "its answer is not a string"))

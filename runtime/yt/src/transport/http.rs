@@ -47,18 +47,8 @@ impl Transport {
                 Some(value)
             }
         };
-        let mut builder = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls::set_up(&config)?)
-            .user_agent(config.user_agent.clone())
-            .connect_timeout(config.connect_timeout)
-            // The proxies of a cluster redirect across hosts, where the token would be dropped.
-            .redirect(redirect::Policy::none());
-        if is_loopback(&url) {
-            // An HTTP_PROXY of the environment cannot reach this machine's own loopback.
-            builder = builder.no_proxy();
-        }
         Ok(Self {
-            http: builder.build().map_err(|error| set_up(error.to_string()))?,
+            http: http_client(&config, &url)?.build().map_err(|error| set_up(error.to_string()))?,
             config,
             authorization,
             contacted: AtomicBool::new(false),
@@ -135,6 +125,15 @@ impl Transport {
         self.http.get(url).timeout(self.config.connect_timeout)
     }
 
+    /// A request with the token and without parameters.
+    pub(crate) fn get_authorized(&self, url: &str) -> RequestBuilder {
+        let request = self.http.get(url).timeout(self.config.light_timeout);
+        match &self.authorization {
+            Some(authorization) => request.header(AUTHORIZATION, authorization.clone()),
+            None => request,
+        }
+    }
+
     /// The request of a command, without the body of a heavy one.
     pub(crate) fn request(&self, base: &str, call: &Call) -> Result<RequestBuilder, TryError> {
         let bad = |reason: String| TryError::Ours(Error::BadInput { command: call.command, reason });
@@ -185,6 +184,21 @@ impl Transport {
         let redirects = location.map(|location| format!(", it redirects to {location}")).unwrap_or_default();
         Err(TryError::NotYt { status: status.as_u16(), reason: format!("HTTP status {status}{redirects}") })
     }
+}
+
+/// The HTTP machinery for that configuration.
+pub(crate) fn http_client(
+    config: &ClientConfig,
+    url: &reqwest::Url,
+) -> Result<reqwest::ClientBuilder, ConfigError> {
+    let builder = reqwest::Client::builder()
+        .tls_backend_preconfigured(tls::set_up(config)?)
+        .user_agent(config.user_agent.clone())
+        .connect_timeout(config.connect_timeout)
+        // The proxies of a cluster redirect across hosts, where the token would be dropped.
+        .redirect(redirect::Policy::none());
+    // An HTTP_PROXY of the environment cannot reach this machine's own loopback.
+    Ok(if is_loopback(url) { builder.no_proxy() } else { builder })
 }
 
 fn is_loopback(url: &reqwest::Url) -> bool {
