@@ -59,7 +59,7 @@ fn is_executable_by_all() {
 fn tells_its_version_and_help_in_an_empty_root() {
     let version = run_in_empty_root(&["--version"]);
     version.assert_code(0);
-    assert_eq!(version.stdout, concat!("tractorun-init ", env!("CARGO_PKG_VERSION"), "\n"));
+    assert_eq!(version.stdout, concat!("tractorun-init ", env!("CARGO_PKG_VERSION"), " (job spec 1.0)\n"));
     run_in_empty_root(&["--help"]).assert_code(0).assert_output("tractorun-init");
 }
 

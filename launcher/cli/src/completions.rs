@@ -3,7 +3,7 @@
 use clap::{Arg, ArgAction, Command, ValueHint};
 use clap_complete::Shell;
 
-use crate::cli::LOGS;
+use crate::cli::{DOCTOR, LOGS};
 use crate::logs::options::{SPECS, Spec};
 use crate::runs::Name;
 use crate::settings::options::{self, OPTIONS, OptionSpec, Takes};
@@ -28,14 +28,17 @@ pub fn script(shell: &str) -> Result<Vec<u8>, String> {
 
 /// The grammar as `clap` describes it, which is what the completions are generated from.
 fn command() -> Command {
-    let options = OPTIONS.iter().filter(|option| !option.help.is_empty() && option.name != "version");
+    let options = || OPTIONS.iter().filter(|option| !option.help.is_empty() && option.name != "version");
     let logs = Command::new(LOGS)
         .about("Show what the workers of a run wrote")
         .args(SPECS.iter().filter(|spec| spec.name != "help").map(logs_argument))
         .arg(Arg::new("yt_path").value_hint(ValueHint::Other));
+    let doctor = Command::new(DOCTOR)
+        .about(crate::doctor::help::SUMMARY)
+        .arg(Arg::new("json").long("json").help("Print JSON").action(ArgAction::SetTrue));
     Command::new("tractorun")
         .version(env!("CARGO_PKG_VERSION"))
-        .args(options.map(argument))
+        .args(options().map(argument))
         .subcommands(Name::ALL.map(on_runs))
         .arg(
             Arg::new("command")
@@ -45,6 +48,7 @@ fn command() -> Command {
         )
         .disable_help_subcommand(true)
         .subcommand(logs)
+        .subcommand(doctor.args(options().map(argument)))
 }
 
 fn on_runs(name: Name) -> Command {

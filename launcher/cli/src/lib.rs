@@ -9,6 +9,7 @@ pub mod binds;
 pub mod cli;
 pub mod commands;
 pub mod completions;
+pub mod doctor;
 pub mod dry_run;
 pub mod follow;
 pub mod local;

@@ -7,7 +7,7 @@ use rand::Rng as _;
 use tractorun::cli::{self, Request, help};
 use tractorun::report::{Colour, ExitStatus, Report};
 use tractorun::settings::{Invocation, Surroundings};
-use tractorun::{commands, completions, logs};
+use tractorun::{commands, completions, doctor, logs};
 
 fn main() -> ExitCode {
     let report = Report::to_stderr(variable);
@@ -22,6 +22,7 @@ fn main() -> ExitCode {
             }
         },
         Request::Logs(words) => logs::run(words, report, &variable),
+        Request::Doctor(consultation) => doctor::run(consultation, report, &variable),
         Request::OnRuns(name, words) => tractorun::runs::run(name, words, report, &variable),
         Request::Run(command_line) => {
             match Invocation::new(command_line, &Surroundings { variable: &variable, new_id: &new_id }) {

@@ -166,7 +166,8 @@ fn on_one_line(error: &anyhow::Error) -> String {
     line
 }
 
-fn split_hint(text: &str) -> (&str, Option<&str>) {
+/// An error's text and its hint.
+pub(crate) fn split_hint(text: &str) -> (&str, Option<&str>) {
     match text.split_once(HINT) {
         Some((text, hint)) => (text, Some(hint)),
         None => (text, None),

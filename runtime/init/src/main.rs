@@ -10,6 +10,7 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 use tractorun_contract::env;
 use tractorun_contract::exit::InitExit;
+use tractorun_contract::job_spec::SPEC_VERSION;
 use tractorun_init::check::{Format, check};
 use tractorun_init::cli::{self, Invocation, LifelineKind};
 use tractorun_init::driver::{Clock, GuardLine, Lifeline, Lines, run_job, run_plain};
@@ -33,7 +34,10 @@ fn main() -> ExitCode {
     };
     let default_level = match invocation {
         Invocation::Help => return print(cli::HELP),
-        Invocation::Version => return print(concat!("tractorun-init ", env!("CARGO_PKG_VERSION"), "\n")),
+        Invocation::Version => {
+            let version = env!("CARGO_PKG_VERSION");
+            return print(&format!("tractorun-init {version} (job spec {SPEC_VERSION})\n"));
+        }
         Invocation::Check(format) => return report(&environment, format),
         Invocation::SaveEnv(save) => return save_env(&environment, &save),
         Invocation::Job => LevelFilter::INFO,

@@ -188,7 +188,7 @@ fn bad_usage_is_64_and_says_what_to_do() {
 #[test]
 fn help_and_version_go_to_stdout() {
     let output = init().arg("--version").output().unwrap();
-    let version = concat!("tractorun-init ", env!("CARGO_PKG_VERSION"), "\n");
+    let version = concat!("tractorun-init ", env!("CARGO_PKG_VERSION"), " (job spec 1.0)\n");
     assert_eq!(String::from_utf8_lossy(&output.stdout), version);
     let output = init().arg("--help").output().unwrap();
     assert_eq!(output.status.code(), Some(0));

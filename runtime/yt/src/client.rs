@@ -64,6 +64,11 @@ impl Client {
         self.transport.config.token.as_ref().map(Token::expose)
     }
 
+    /// URLs of the proxies that move data, those with the least load first; `None` if the proxy names none.
+    pub async fn heavy_proxies(&self) -> Option<Vec<String>> {
+        self.transport.ask_hosts().await.ok()
+    }
+
     /// How many requests were sent by this client and its clones.
     pub fn request_counts(&self) -> RequestCounts {
         self.transport.request_counts()

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{LookupIpStrategy, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use reqwest::StatusCode;
 use reqwest::header::DATE;
 
 use crate::config::{ClientConfig, ConfigError};
@@ -44,7 +45,10 @@ pub enum Refusal {
     /// It took the connection and said nothing.
     #[error("{0}")]
     Silent(String),
-    /// What answers is no YT proxy, or one that does not serve now.
+    /// It says that it does not serve now.
+    #[error("{0}")]
+    Unavailable(String),
+    /// What answers is no YT proxy.
     #[error("{0}")]
     Strange(String),
 }
@@ -97,6 +101,9 @@ async fn ask(http: &reqwest::Client, proxy: &str) -> Result<Greeting, Refusal> {
     let theirs = date.map(|date| date + Duration::from_millis(500));
     let body = response.text().await.map_err(|error| refusal(&error))?;
     let versions: Option<Vec<String>> = serde_json::from_str(&body).ok();
+    if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+        return Err(Refusal::Unavailable(format!("HTTP status {status}")));
+    }
     if !status.is_success() {
         return Err(Refusal::Strange(format!("HTTP status {status}")));
     }
@@ -118,7 +125,7 @@ fn refusal(error: &reqwest::Error) -> Refusal {
         TryError::Transport { kind: TransportKind::TimedOut, .. } => {
             Refusal::Silent("it takes connections and does not answer".to_owned())
         }
-        TryError::Transport { cause, .. } => Refusal::Strange(cause),
+        TryError::Transport { cause, .. } => Refusal::Unavailable(cause),
         _ => Refusal::Strange(error.to_string()),
     }
 }

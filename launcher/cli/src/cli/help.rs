@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 
+use crate::doctor;
 use crate::report::Colour;
 use crate::runs::Name;
 use crate::settings::options::{Group, OptionSpec, Takes};
@@ -13,7 +14,7 @@ const WIDTH: usize = 80;
 const COLUMN: usize = 30;
 
 const USAGE: &str = "tractorun [OPTIONS] COMMAND [ARGUMENTS]...
-       tractorun status|attach|stop|list|targets|logs ...";
+       tractorun status|attach|stop|list|targets|logs|doctor ...";
 
 const BEFORE: &str = "\
 Runs COMMAND as a distributed job: mesh.node-count nodes with
@@ -47,6 +48,9 @@ pub fn text(colour: Colour) -> String {
         write_option(&mut out, &format!("{}{}", name.word(), name.arguments()), name.summary());
     }
     write_option(&mut out, "logs YT_PATH", "What the workers of a run wrote");
+    // Writing to a string does not fail.
+    let _ = write!(out, "\n{}\n", heading("Before a run:"));
+    write_option(&mut out, "doctor [OPTIONS]", doctor::help::SUMMARY);
     for group in Group::ALL {
         // Writing to a string does not fail.
         let _ = write!(out, "\n{}\n", heading(&format!("{}:", group.heading())));

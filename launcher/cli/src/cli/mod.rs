@@ -5,8 +5,8 @@
 //! the next word only if that is `true` or `false`: `--local python3 x.py` runs python3, `--local false
 //! python3 x.py` runs it on the cluster.
 //!
-//! The first word alone may be a command of ours, [`LOGS`] or one of [`Name::ALL`]: to run a program of that name,
-//! write `tractorun -- logs`.
+//! The first word alone may be a command of ours, [`LOGS`], [`DOCTOR`] or one of [`Name::ALL`]: to run a program of
+//! that name, write `tractorun -- logs`. What follows [`DOCTOR`] is read as a run's options are.
 //!
 //! This is why the words are read here and not by `clap`, which either always takes the next word or never, and
 //! which stops at the first mistake; `clap` serves the shell completions. Values are not looked at here.
@@ -25,6 +25,9 @@ pub mod help;
 /// The first word of `tractorun logs`.
 pub const LOGS: &str = "logs";
 
+/// The first word of `tractorun doctor`.
+pub const DOCTOR: &str = "doctor";
+
 /// What the words after `tractorun` ask for.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Request {
@@ -36,10 +39,30 @@ pub enum Request {
     Completions(String),
     /// `logs`, with the words behind it.
     Logs(Vec<OsString>),
+    /// `doctor`.
+    Doctor(Consultation),
     /// A command on runs that have started, with the words behind it.
     OnRuns(Name, Vec<OsString>),
     /// Everything else.
     Run(CommandLine),
+}
+
+/// What is wanted of the doctor.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Consultation {
+    /// `--help`.
+    Help,
+    /// To look whether a run with this command line would work.
+    Examine(CommandLine, Format),
+}
+
+/// How data is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
 }
 
 /// A command line taken apart, not checked.
@@ -72,6 +95,9 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Request {
     if let Some(name) = words.peek().and_then(|word| Name::ALL.into_iter().find(|name| word == name.word())) {
         return Request::OnRuns(name, words.skip(1).collect());
     }
+    if words.next_if(|word| word == DOCTOR).is_some() {
+        scan.doctor = Some(Format::Text);
+    }
     for word in words {
         let word = word.into_string().unwrap_or_else(|word| {
             let word = word.to_string_lossy().into_owned();
@@ -92,6 +118,8 @@ struct Scan {
     problems: Vec<Problem>,
     /// A switch that took the word after it, and that word: it may have been meant as the command.
     last_switch: Option<(&'static OptionSpec, String)>,
+    /// Whether the doctor is asked, and how it is to answer.
+    doctor: Option<Format>,
 }
 
 // === impl Scan ===
@@ -103,14 +131,18 @@ impl Scan {
             if let Some(name) = word.strip_prefix("--") {
                 let request = match name {
                     "" => break,
-                    "help" => Some(Request::Help),
+                    "help" => Some(self.help()),
+                    "json" if self.doctor.is_some() => {
+                        self.doctor = Some(Format::Json);
+                        None
+                    }
                     name => self.option(name),
                 };
                 if let Some(request) = request {
                     return request;
                 }
             } else if word == "-h" {
-                return Request::Help;
+                return self.help();
             } else if word.len() > 1 && word.starts_with('-') {
                 self.unknown(&word);
             } else {
@@ -119,7 +151,20 @@ impl Scan {
             }
         }
         command.extend(self.remaining.drain(..).rev());
-        Request::Run(self.finish(command))
+        match self.doctor {
+            None => Request::Run(self.finish(command)),
+            Some(format) => {
+                let command_line = CommandLine { run_mode: RunMode::Examine, ..self.finish(command) };
+                Request::Doctor(Consultation::Examine(command_line, format))
+            }
+        }
+    }
+
+    fn help(&self) -> Request {
+        match self.doctor {
+            None => Request::Help,
+            Some(_) => Request::Doctor(Consultation::Help),
+        }
     }
 
     fn finish(mut self, command: Vec<String>) -> CommandLine {

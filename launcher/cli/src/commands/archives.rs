@@ -37,6 +37,41 @@ impl Archive {
     }
 }
 
+/// A local file or folder that travels.
+#[derive(Debug)]
+pub struct Source<'a> {
+    /// The option that names it.
+    pub option: &'static str,
+    /// Name of its archive.
+    pub archive: String,
+    /// Where it is.
+    pub path: &'a Path,
+    /// What of it stays here.
+    pub rules: Rules,
+}
+
+/// Every local bind and library, in the order of the settings.
+pub fn sources(settings: &Settings) -> impl Iterator<Item = Source<'_>> {
+    let ignore_files = settings.bind_ignore;
+    let bind_rules = Rules { python_caches: PythonCaches::Keep, ignore_files };
+    // Modules that a build generated (`_version.py`, `_pb2.py`) are in `.gitignore`, and the library needs them.
+    let ignore_files = ignore_files.min(IgnoreFiles::Own);
+    let lib_rules = Rules { python_caches: PythonCaches::LeaveOut, ignore_files };
+    let binds = settings.bind_local.iter().enumerate().map(move |(index, bind)| Source {
+        option: "bind_local",
+        archive: operation::bind_archive(index),
+        path: &bind.source,
+        rules: bind_rules,
+    });
+    let libs = settings.bind_local_lib.iter().enumerate().map(move |(index, path)| Source {
+        option: "bind_local_lib",
+        archive: operation::lib_archive(index),
+        path,
+        rules: lib_rules,
+    });
+    binds.chain(libs)
+}
+
 /// Packs every local bind and library into `folder`, in the order of the settings.
 pub async fn pack_all(
     settings: &Settings,
@@ -44,21 +79,11 @@ pub async fn pack_all(
     cancel: &Cancel,
     terminal: &Terminal,
 ) -> anyhow::Result<Vec<Archive>> {
-    let ignore_files = settings.bind_ignore;
-    let bind_rules = Rules { python_caches: PythonCaches::Keep, ignore_files };
-    // Modules that a build generated (`_version.py`, `_pb2.py`) are in `.gitignore`, and the library needs them.
-    let ignore_files = ignore_files.min(IgnoreFiles::Own);
-    let lib_rules = Rules { python_caches: PythonCaches::LeaveOut, ignore_files };
-    let binds = settings.bind_local.iter().enumerate();
-    let binds =
-        binds.map(|(index, bind)| ("bind_local", operation::bind_archive(index), &bind.source, bind_rules));
-    let libs = settings.bind_local_lib.iter().enumerate();
-    let libs = libs.map(|(index, path)| ("bind_local_lib", operation::lib_archive(index), path, lib_rules));
-    let tasks = binds.chain(libs).map(|(option, name, source, rules)| async move {
+    let tasks = sources(settings).map(|Source { option, archive: name, path: source, rules }| async move {
         terminal.progress(format_args!("packing {}", source.display()));
         let path = folder.join(&name);
         let packed = {
-            let (source, path, cancel) = (source.clone(), path.clone(), cancel.clone());
+            let (source, path, cancel) = (source.to_owned(), path.clone(), cancel.clone());
             tokio::task::spawn_blocking(move || pack(&source, rules, &path, &cancel)).await
         };
         let packed = packed.context("packing stopped unexpectedly")?.context(option)?;
@@ -74,7 +99,7 @@ pub async fn pack_all(
                 "{option}: {count} stayed here by ignore files; `--bind-ignore none` takes everything along"
             ));
         }
-        anyhow::Ok(Archive { name, source: source.clone(), parts: packed.parts })
+        anyhow::Ok(Archive { name, source: source.to_owned(), parts: packed.parts })
     });
     stream::iter(tasks).buffered(PARALLEL_ARCHIVES).try_collect().await
 }

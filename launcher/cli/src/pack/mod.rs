@@ -16,12 +16,14 @@ use std::path::{Path, PathBuf};
 pub use cancel::Cancel;
 pub use digest::{Digest, digest_file};
 pub use rules::{IgnoreFiles, PythonCaches, Rules};
+pub use survey::{Survey, survey};
 
 mod cancel;
 mod digest;
 mod links;
 mod parts;
 mod rules;
+mod survey;
 #[cfg(test)]
 mod tests;
 mod walk;

@@ -34,8 +34,22 @@ const MAX_RESTARTS: u32 = 1_000_000;
 /// Least memory for lines that init takes.
 const MIN_LOG_MEMORY: u64 = 1024 * 1024;
 
+/// Where runs get a directory that were not given one.
+const RUNS: &str = "//tmp/tractorun";
+
 /// Stands for the directory's random name where nothing is run: equal input gives equal output.
 const UNNAMED_YT_PATH: &str = "//tmp/tractorun/<generated>";
+
+/// Stands for the command where only the rest is looked at.
+const ANY_COMMAND: &str = "true";
+
+pub(crate) const NO_IMAGE: &str = "no Docker image for the job";
+
+/// What to do about [`NO_IMAGE`].
+pub(crate) fn image_hint() -> String {
+    let (first, second) = (client::BASE_LAYER, client::JOB_DOCKER_IMAGE);
+    format!("give `--docker-image`, or set {first} or {second}; `--local` needs none")
+}
 
 /// The given values, by precedence, and the problems found so far.
 pub(super) struct Check<'a> {
@@ -61,16 +75,17 @@ impl Check<'_> {
         let wait = self.one("no_wait", Reader::boolean).map_or(Wait::ForEnd, wait);
         let yt_path = self.one("yt_path", Reader::cypress_path).unwrap_or_else(|| match run_mode {
             RunMode::DryRun => UNNAMED_YT_PATH.to_owned(),
-            RunMode::Submit => format!("//tmp/tractorun/{}", (self.surroundings.new_id)()),
+            RunMode::Submit => format!("{RUNS}/{}", (self.surroundings.new_id)()),
+            RunMode::Examine => RUNS.to_owned(),
         });
         let settings = Settings {
             title: self.one("title", Reader::text).unwrap_or_else(|| format!("Tractorun {yt_path}")),
             yt_path,
-            docker_image: self.docker_image(),
+            docker_image: self.docker_image(run_mode),
             init: self
                 .one("init", |reader, subject, node| reader.choice(subject, node, &InitSource::ALL))
                 .unwrap_or(InitSource::Bring),
-            command: self.command(command, command_hint),
+            command: self.command(command, command_hint, run_mode),
             mesh: self.mesh(),
             env: self.each("env", Self::variable),
             sidecars: self.each("sidecars", Self::sidecar),
@@ -182,7 +197,7 @@ impl Check<'_> {
         Some((subject, node.clone()))
     }
 
-    fn command(&mut self, command: Vec<String>, hint: &str) -> Vec<String> {
+    fn command(&mut self, command: Vec<String>, hint: &str, run_mode: RunMode) -> Vec<String> {
         if !command.is_empty() {
             return command;
         }
@@ -197,27 +212,26 @@ impl Check<'_> {
             items.filter_map(read).collect()
         });
         let is_empty_list = |node: &Node| matches!(&node.content, Content::List(items) if items.is_empty());
-        if self.file.is_some() && given.is_none_or(|(_, node)| is_empty_list(&node)) {
+        let is_missing = given.is_none_or(|(_, node)| is_empty_list(&node));
+        if is_missing && run_mode == RunMode::Examine {
+            return vec![ANY_COMMAND.to_owned()];
+        }
+        if self.file.is_some() && is_missing {
             self.reader.note(Problem::new(&Origin::CommandLine, "no command to run").hint(hint));
         }
         from_file
     }
 
-    fn docker_image(&mut self) -> Option<String> {
+    fn docker_image(&mut self, run_mode: RunMode) -> Option<String> {
         if self.given("docker_image").is_some() {
             return self.one("docker_image", Reader::text);
         }
         let fallback = [client::BASE_LAYER, client::JOB_DOCKER_IMAGE]
             .into_iter()
             .find_map(|name| (self.surroundings.variable)(name).filter(|value| !value.is_empty()));
-        if fallback.is_none() && self.place == Place::Cluster && self.file.is_some() {
-            self.reader.note(Problem::new(&Origin::CommandLine, "no Docker image for the job").hint(
-                format!(
-                    "give `--docker-image`, or set {} or {}; `--local` needs none",
-                    client::BASE_LAYER,
-                    client::JOB_DOCKER_IMAGE
-                ),
-            ));
+        let is_wanted = self.place == Place::Cluster && run_mode != RunMode::Examine;
+        if fallback.is_none() && is_wanted && self.file.is_some() {
+            self.reader.note(Problem::new(&Origin::CommandLine, NO_IMAGE).hint(image_hint()));
         }
         fallback
     }

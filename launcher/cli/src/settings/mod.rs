@@ -16,7 +16,7 @@ pub use self::show::effective_config;
 use crate::cli::CommandLine;
 use crate::pack::IgnoreFiles;
 
-mod check;
+pub(crate) mod check;
 pub(crate) mod file;
 mod items;
 pub(crate) mod node;
@@ -37,7 +37,7 @@ pub struct Settings {
     pub yt_path: String,
     /// Title of the operation.
     pub title: String,
-    /// Docker image of the job; always there unless [`Place::Local`].
+    /// Docker image of the job; always there unless [`Place::Local`] or [`RunMode::Examine`].
     pub docker_image: Option<String>,
     /// Whose `tractorun-init` the nodes run; without effect in [`Place::Local`].
     pub init: InitSource,
@@ -180,6 +180,8 @@ pub enum RunMode {
     Submit,
     /// Print what would be submitted, without network.
     DryRun,
+    /// Look whether a run would work. Image and command may be missing; `true` stands for the command then.
+    Examine,
 }
 
 /// Where the job runs.

@@ -69,7 +69,7 @@ impl Transport {
         }
     }
 
-    async fn ask_hosts(&self) -> Result<Vec<String>, TryError> {
+    pub(crate) async fn ask_hosts(&self) -> Result<Vec<String>, TryError> {
         let proxy = &self.config.proxy;
         let scheme = if proxy.starts_with("https:") { "https" } else { "http" };
         let request = self
