@@ -87,13 +87,11 @@ test-cluster: ## the conformance scripts against the cluster in YT_PROXY (YT_TOK
 	@.venv/bin/python scripts/test-cluster $(ARGS)
 
 .PHONY: bench
-bench: ## print sizes, memory, seconds to the workers' exec, the minicluster's speed, what crosses nodes (writes nothing)
+bench: ## print a table of what is measured here, beside the peers that are installed (ARGS: parts, such as uploads)
 	@scripts/need rust build
+	@{ scripts/need train && scripts/venv; } >&2 || echo "note: peers that are missing are not measured" >&2
 	@$(MAKE) build >&2
-	@python3 scripts/bench.py "$(BIN_DIR)"
-	@python3 scripts/bench_logs.py "$(BIN_DIR)"
-	@$(CARGO) run --package tractorun-tests --locked --bin minicluster_bench -- "$(BIN_DIR)"
-	@TRACTORUN_BIN_DIR="$(BIN_DIR)" $(CARGO) run --package tractorun-tests --locked --bin mesh_bench
+	@scripts/bench "$(BIN_DIR)" $(ARGS)
 
 .PHONY: soak
 soak: ## the tests again and again (ROUNDS=20), property tests with many more cases

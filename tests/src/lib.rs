@@ -8,6 +8,7 @@
 //! Nothing here sleeps for a time and hopes: a test waits for a line, a file or an end, and every wait has a deadline
 //! that fails with what was written so far.
 
+pub mod bench;
 pub mod binaries;
 pub mod canary;
 pub mod cluster;

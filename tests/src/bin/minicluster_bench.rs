@@ -3,7 +3,6 @@
 //! The server gets one core and this program the others. Beside the time on the clock it tells the server's own CPU
 //! time, which other programs on the machine do not disturb: work per CPU second is what one undisturbed core does.
 
-#![allow(clippy::print_stdout, reason = "what is measured is what this program is for")]
 #![allow(clippy::cast_precision_loss, reason = "counts here are small")]
 
 use std::error::Error;
@@ -15,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
+use tractorun_tests::bench::{Figure, Row, heading, percentile};
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -33,6 +33,7 @@ fn main() -> Result<()> {
     let folder = std::env::args_os().nth(1).ok_or("usage: minicluster_bench <folder with the binary>")?;
     let binary = PathBuf::from(folder).join("tractorun-minicluster");
     use_core(Pid::this(), Core::AllButFirst)?;
+    heading("The minicluster on one core, its clients on the other");
     starts(&binary)?;
     let server = Server::start(&binary)?;
     requests(&server)?;
@@ -182,13 +183,11 @@ fn request(method: &str, command: &str, parameters: &str, body: &[u8]) -> Vec<u8
 fn starts(binary: &Path) -> Result<()> {
     let mut times = Vec::new();
     for _ in 0..STARTS {
-        times.push(Server::start(binary)?.started_in.as_secs_f64() * 1000.0);
+        times.push(Server::start(binary)?.started_in.as_secs_f64());
     }
-    times.sort_by(f64::total_cmp);
-    let (median, last) = (times[STARTS / 2], times[STARTS - 1]);
-    println!(
-        "minicluster, start to listening: median {median:.1} ms, longest {last:.1} ms ({STARTS} starts)"
-    );
+    let longest = Figure::Seconds(percentile(&mut times, 100));
+    let row = Row::new("start to listening, median of 20", Figure::Seconds(percentile(&mut times, 50)));
+    row.goal("< 50 ms").beside_words(&format!("longest {longest}"));
     Ok(())
 }
 
@@ -202,10 +201,16 @@ fn requests(server: &Server) -> Result<()> {
         b"5",
     ))?;
     for (name, request) in [
-        ("get", request("GET", "get", "{path=\"//tmp/bench/value\"}", b"")),
+        (
+            "get of a scalar, 8 connections, keep-alive",
+            request("GET", "get", "{path=\"//tmp/bench/value\"}", b""),
+        ),
         ("exists", request("GET", "exists", "{path=\"//tmp/bench/value\"}", b"")),
         ("get of an attribute", request("GET", "get", "{path=\"//tmp/bench/@type\"}", b"")),
-        ("set", request("PUT", "set", "{path=\"//tmp/bench/value\";input_format=<format=text>yson}", b"5")),
+        (
+            "set of a scalar",
+            request("PUT", "set", "{path=\"//tmp/bench/value\";input_format=<format=text>yson}", b"5"),
+        ),
         ("start_transaction", request("POST", "start_transaction", "{timeout=60000}", b"")),
     ] {
         let (cpu, start) = (server.cpu()?, Instant::now());
@@ -222,12 +227,8 @@ fn requests(server: &Server) -> Result<()> {
         })?;
         let count = (CONNECTIONS * REQUESTS_A_CONNECTION) as f64;
         let (cpu, time) = (server.cpu()? - cpu, start.elapsed().as_secs_f64());
-        println!(
-            "minicluster, {name}: {:.0} requests a second on the clock, {:.0} a CPU second \
-             ({CONNECTIONS} connections, keep-alive, server on one core)",
-            count / time,
-            count / cpu
-        );
+        let row = Row::new(name, Figure::PerSecond(count / time));
+        row.goal("10000 /s").beside_words(&format!("{} of its own CPU time", Figure::PerSecond(count / cpu)));
     }
     Ok(())
 }
@@ -240,11 +241,10 @@ fn connections(server: &Server) -> Result<()> {
     all.iter_mut().try_for_each(|connection| connection.send(&request))?;
     all.iter_mut().try_for_each(Connection::receive)?;
     all.iter_mut().try_for_each(|connection| connection.ask(&request))?;
-    println!(
-        "minicluster, {MANY_CONNECTIONS} connections at once, each with two requests: {:.2} s, {:.1} KiB of memory each",
-        start.elapsed().as_secs_f64(),
-        (server.memory()? - memory) * 1024.0 / MANY_CONNECTIONS as f64
-    );
+    let seconds = start.elapsed().as_secs_f64();
+    let each = Figure::Bytes((server.memory()? - memory) * 1_048_576.0 / MANY_CONNECTIONS as f64);
+    let what = format!("{MANY_CONNECTIONS} connections at once, each with two requests");
+    Row::new(&what, Figure::Seconds(seconds)).beside_words(&format!("{each} of memory each"));
     Ok(())
 }
 
@@ -274,11 +274,9 @@ fn memory_of_what_is_gone(server: &Server) -> Result<()> {
     rounds(WARM_ROUNDS)?;
     let before = server.memory()?;
     rounds(ROUNDS)?;
-    println!(
-        "minicluster, memory: {before:.1} MiB, and {:+.1} MiB after {} more requests that left nothing behind",
-        server.memory()? - before,
-        ROUNDS * 6
-    );
+    let more = Figure::Bytes((server.memory()? - before) * 1_048_576.0);
+    let what = format!("memory gained by {} requests that leave nothing behind", ROUNDS * 6);
+    Row::new(&what, more).goal("none").beside_words(&format!("of {before:.1} MiB"));
     Ok(())
 }
 
@@ -345,12 +343,9 @@ fn append(server: &Server, rows: Rows) -> Result<()> {
     }
     let stored = (body.len() * BATCHES) as f64 / MEBIBYTE as f64;
     let (cpu, time) = (server.cpu()? - cpu, start.elapsed().as_secs_f64());
-    println!(
-        "minicluster, table append, {}: {:.0} MiB/s on the clock, {:.0} MiB a CPU second; {:.2} MiB of memory per MiB",
-        rows.name(),
-        stored / time,
-        stored / cpu,
-        (server.memory()? - before) / stored
-    );
+    let speed = |seconds: f64| Figure::BytesPerSecond(stored * 1_048_576.0 / seconds);
+    let memory = (server.memory()? - before) / stored;
+    let beside = format!("{} of its own CPU time, {memory:.2} B a byte", speed(cpu));
+    Row::new(&format!("table append, {}", rows.name()), speed(time)).goal("300 MB/s").beside_words(&beside);
     Ok(())
 }

@@ -1,51 +1,65 @@
-//! What an init needs while its workers run and nothing happens: memory, CPU time and wake-ups.
+//! What a supervisor needs while its workers run and nothing happens: memory, CPU time and wake-ups.
 
 use std::fs;
 use std::thread;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use tractorun_tests::bench::{Figure, Row, heading};
 use tractorun_tests::nodes::Particulars;
 use tractorun_tests::{Cluster, Nodes, Scratch};
 
 use crate::lines::Group;
-use crate::propagation::notes;
-
-const WORKERS: u32 = 8;
+use crate::notes::{end_workers, notes};
+use crate::supervisors::{Peer, WORKERS, own_path, rows};
 
 const MEASURED: Duration = Duration::from_mins(1);
 
 pub(crate) fn measure() {
+    heading("Idle: 8 workers that do nothing, for a minute");
     let scratch = Scratch::new();
     let cluster = Cluster::start(&scratch);
-    let own = std::env::current_exe().expect("a running program has a path");
-    let own = own.to_str().expect("a plain path");
-    let nodes = Nodes::new(&scratch, &cluster, "idle", (2, WORKERS), &[own, "worker"]);
+    // All in the same minute: none of them does anything.
+    let nodes = Nodes::new(&scratch, &cluster, "idle", (2, WORKERS), &[&own_path(), "worker"]);
     let mut group = Group::new();
     let guards: Vec<u32> =
         (0..2).map(|rank| group.start(&mut nodes.command(rank, &Particulars::default()))).collect();
-    notes(&scratch.path("idle"), "up", 2 * WORKERS as usize);
+    let mut workers = vec![notes(&scratch.path("idle"), "up", 2 * WORKERS as usize)];
+    let mut processes: Vec<u32> = guards.iter().map(|guard| child_of(*guard)).collect();
+    let peers = Peer::installed();
+    for peer in &peers {
+        let name = format!("idle-{peer:?}");
+        processes.push(group.start(&mut peer.command(&scratch, &cluster, &name, 0)));
+        workers.push(notes(&scratch.path(&name), "up", WORKERS as usize));
+    }
     // What the start leaves to be done is done.
     thread::sleep(Duration::from_secs(2));
-    let inits: Vec<u32> = guards.iter().map(|guard| child_of(*guard)).collect();
-    let before: Vec<Use> = inits.iter().map(|init| Use::of(*init)).collect();
+    let before: Vec<Use> = processes.iter().map(|process| Use::of(*process)).collect();
     thread::sleep(MEASURED);
-    for (name, (init, before)) in ["node 0, the leader", "node 1"].iter().zip(inits.iter().zip(&before)) {
-        let after = Use::of(*init);
-        let memory = |key: &str| kilobytes(*init, key) / 1024.0;
-        println!(
-            "idle tractorun-init with {WORKERS} workers, {name}: RSS {:.1} MiB, PSS {:.1} MiB; in a minute {} \
-             wake-ups, {:.0} ms of CPU time",
-            memory("Rss"),
-            memory("Pss"),
-            after.wake_ups - before.wake_ups,
-            (after.cpu_seconds - before.cpu_seconds) * 1e3
-        );
+    let figures: Vec<[Figure; 4]> =
+        processes.iter().zip(&before).map(|(process, before)| since(*process, before)).collect();
+    let (ours, theirs) = figures.split_at(2);
+    let names = ["memory: PSS", "memory: RSS", "times that a thread woke up", "CPU time"];
+    for (index, what) in names.iter().enumerate() {
+        let theirs: Vec<_> =
+            peers.iter().zip(theirs).map(|(peer, figures)| (*peer, figures[index])).collect();
+        let row = Row::new(what, ours[1][index]);
+        rows(&if *what == "memory: RSS" { row.goal("12 MiB") } else { row }, &theirs);
     }
-    kill(Pid::from_raw(i32::try_from(guards[0]).expect("a process id fits")), Signal::SIGTERM)
-        .expect("the leader is there");
-    group.end();
+    Row::new("the leader's init: times that a thread woke up", ours[0][2]).print();
+    Row::new("the leader's init: CPU time", ours[0][3]).print();
+    workers.iter().for_each(end_workers);
+    group.kill();
+}
+
+/// Memory and what was used since then, in the order of the table.
+fn since(process: u32, before: &Use) -> [Figure; 4] {
+    let after = Use::of(process);
+    [
+        Figure::Bytes(kilobytes(process, "Pss") * 1024.0),
+        Figure::Bytes(kilobytes(process, "Rss") * 1024.0),
+        Figure::Count((after.wake_ups - before.wake_ups) as f64),
+        Figure::Seconds(after.cpu_seconds - before.cpu_seconds),
+    ]
 }
 
 /// What a process has used so far.
@@ -58,7 +72,7 @@ struct Use {
 impl Use {
     fn of(pid: u32) -> Self {
         let mut total = Self { wake_ups: 0, cpu_seconds: 0.0 };
-        for task in fs::read_dir(format!("/proc/{pid}/task")).expect("the init lives").flatten() {
+        for task in fs::read_dir(format!("/proc/{pid}/task")).expect("the supervisor lives").flatten() {
             let read = |name: &str| fs::read_to_string(task.path().join(name)).expect("its threads live");
             let status = read("status");
             let switches = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
@@ -78,7 +92,7 @@ fn child_of(guard: u32) -> u32 {
 }
 
 fn kilobytes(pid: u32, key: &str) -> f64 {
-    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("the init lives");
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("the supervisor lives");
     let line = rollup.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
     line.and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse().ok()).unwrap_or(f64::NAN)
 }

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, PipeReader, PipeWriter};
 use std::process::{Child, Command, Stdio};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tractorun_tests::process::DEADLINE;
@@ -22,12 +23,21 @@ impl Group {
     /// Starts a process whose stderr is the pipe.
     pub(crate) fn start(&mut self, command: &mut Command) -> u32 {
         let writer = self.writer.as_ref().expect("not closed yet").try_clone().expect("a pipe can be shared");
+        self.start_with(command, writer.into())
+    }
+
+    /// Starts a process that nobody reads.
+    pub(crate) fn start_silent(&mut self, command: &mut Command) -> u32 {
+        self.start_with(command, Stdio::null())
+    }
+
+    fn start_with(&mut self, command: &mut Command, stderr: Stdio) -> u32 {
         // The end of its stdin, which comes with our own, is an init's end too.
         let child = command
             .env("TRACTORUN_LIFELINE", "stdin")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
-            .stderr(writer)
+            .stderr(stderr)
             .spawn();
         let child = child.unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
         let pid = child.id();
@@ -57,6 +67,22 @@ impl Group {
         self.children.iter_mut().any(|child| matches!(child.try_wait(), Ok(Some(_))))
     }
 
+    /// Reads on by itself, whatever comes.
+    pub(crate) fn drain(mut self) -> Drained {
+        self.writer = None;
+        let Self { mut reader, children, .. } = self;
+        let reading = std::thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
+        Drained { reading, children }
+    }
+
+    /// Kills all, with nothing below them left, and waits for them.
+    pub(crate) fn kill(mut self) {
+        for child in &mut self.children {
+            child.kill().expect("our own child");
+        }
+        self.end();
+    }
+
     /// Reads to the end and waits for all; gives their exit codes.
     pub(crate) fn end(mut self) -> Vec<Option<i32>> {
         self.writer = None;
@@ -65,6 +91,22 @@ impl Group {
             line.clear();
         }
         self.children.iter_mut().map(|child| child.wait().expect("our own child").code()).collect()
+    }
+}
+
+/// Processes whose lines nobody wants to see any more.
+pub(crate) struct Drained {
+    reading: JoinHandle<std::io::Result<u64>>,
+    children: Vec<Child>,
+}
+
+impl Drained {
+    /// Waits for all.
+    pub(crate) fn end(mut self) {
+        for child in &mut self.children {
+            child.wait().expect("our own child");
+        }
+        self.reading.join().expect("reading does not panic").expect("the pipe can be read");
     }
 }
 

@@ -1,80 +1,74 @@
-//! The peer: `torchrun` of Debian's `python3-torch`, where it is installed, doing the same on this machine.
+//! Agents of `torchrun` that meet and lose a worker: what [`crate::rendezvous`] and [`crate::propagation`] measure of our
+//! nodes. Both come from one start, since every agent imports `PyTorch`: 64 of them keep two cores busy for minutes.
 
-use std::process::{Command, Stdio};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
+use nix::sys::signal::Signal;
 use tractorun_tests::Scratch;
-use tractorun_tests::binaries::SYSTEM_PYTHON;
+use tractorun_tests::bench::peers;
 use tractorun_tests::nodes::free_port;
 
 use crate::lines::Group;
+use crate::notes::{end_workers, last_after, notes, send};
+use crate::supervisors::own_path;
+use crate::worker::now;
 
-/// Agents that meet: each of them imports `PyTorch`, so that more take minutes on a small machine.
-const AGENTS: usize = 16;
-
-/// Whether it can be run here.
-pub(crate) fn is_there() -> bool {
-    let mut python = Command::new(SYSTEM_PYTHON);
-    python.args(["-c", "import torch.distributed.run"]).stdout(Stdio::null()).stderr(Stdio::null());
-    let there = python.status().is_ok_and(|status| status.success());
-    if !there {
-        println!("torchrun: not measured, {SYSTEM_PYTHON} has no PyTorch");
-    }
-    there
+/// What so many agents took.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Agents {
+    /// From the last one's coming to the rendezvous until all have met.
+    pub(crate) meeting_seconds: f64,
+    /// From SIGKILL of a worker to SIGTERM at the last worker of the others, which begin again with it.
+    pub(crate) propagation_seconds: f64,
 }
 
-/// `torchrun` with these arguments.
-pub(crate) fn torchrun(scratch: &Scratch, folder: &str, arguments: &[&str]) -> Command {
-    let folder = scratch.path(folder);
-    std::fs::create_dir_all(&folder).expect("cannot make a folder");
-    let mut command = Command::new(SYSTEM_PYTHON);
-    command
-        .env_clear()
-        .env("PATH", "/usr/bin:/bin")
-        .env("HOME", scratch.path(""))
-        .env("TMPDIR", scratch.path(""))
-        .env("SCRATCH", folder)
-        .env("OMP_NUM_THREADS", "1")
-        .env("LOGLEVEL", "INFO")
-        // Debian's PyTorch 1.13 takes underscores only, and cannot start workers on this Python unless told where
-        // their stdout goes.
-        .args(["-m", "torch.distributed.run", "-r", "1", "-t", "1"])
-        .args(arguments);
-    command
+/// Measured once for each number; nothing where there is no torchrun.
+pub(crate) fn agents(count: usize) -> Option<Agents> {
+    static MEASURED: Mutex<BTreeMap<usize, Agents>> = Mutex::new(BTreeMap::new());
+    let mut measured = MEASURED.lock().unwrap_or_else(PoisonError::into_inner);
+    if !measured.contains_key(&count) && peers::has_torchrun() {
+        measured.insert(count, measure(count));
+    }
+    measured.get(&count).copied()
 }
 
-pub(crate) fn measure() {
-    if !is_there() {
-        return;
-    }
+fn measure(count: usize) -> Agents {
     let scratch = Scratch::new();
     let endpoint = format!("--rdzv_endpoint=127.0.0.1:{}", free_port());
-    let nodes = format!("--nnodes={AGENTS}");
+    let nodes = format!("--nnodes={count}");
+    let own = own_path();
     let arguments = [
         nodes.as_str(),
         "--nproc_per_node=1",
         "--rdzv_backend=c10d",
         "--rdzv_id=bench",
         &endpoint,
+        // As newer versions have it; this one's own would be 5 s.
+        "--monitor_interval=0.1",
+        // Without a restart the others are never told.
+        "--max_restarts=1",
         "--no_python",
-        "/bin/true",
+        &own,
+        "worker",
     ];
     let mut group = Group::new();
-    for _ in 1..AGENTS {
-        group.start(&mut torchrun(&scratch, "meet", &arguments));
+    for _ in 0..count {
+        group.start(&mut peers::torchrun(&scratch, "meet", &arguments));
     }
     // Each says so when it comes to the rendezvous.
-    group.wait_for("Rendezvous'ing worker group", AGENTS - 1);
-    let start = Instant::now();
-    group.start(&mut torchrun(&scratch, "meet", &arguments));
-    group.wait_for("Rendezvous'ing worker group", 1);
+    group.wait_for("Rendezvous'ing worker group", count);
     let came = Instant::now();
-    group.wait_for("Rendezvous complete for workers", AGENTS);
-    println!(
-        "torchrun, c10d rendezvous of {AGENTS} agents: {:.3} s after the last agent came to it ({:.3} s after the \
-         start of its process)",
-        came.elapsed().as_secs_f64(),
-        start.elapsed().as_secs_f64()
-    );
+    group.wait_for("Rendezvous complete for workers", count);
+    let meeting_seconds = came.elapsed().as_secs_f64();
+    let folder = scratch.path("meet");
+    let up = notes(&folder, "up", count);
+    let death = now();
+    send(up[&1].1, Signal::SIGKILL);
+    let told = notes(&folder, "term", count - 1);
+    // All begin again, and are ended before anybody is killed: torchrun would leave its workers behind.
+    end_workers(&notes(&folder, "again", count));
     group.end();
+    Agents { meeting_seconds, propagation_seconds: last_after(&told, death) }
 }
