@@ -8,7 +8,8 @@ use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::stat::Mode;
+use nix::unistd::{Pid, mkfifo};
 
 /// A job whose cluster takes connections and never says anything.
 struct MuteJob {
@@ -18,14 +19,20 @@ struct MuteJob {
 
 impl MuteJob {
     fn new() -> Self {
+        Self::with(1, "")
+    }
+
+    /// One of so many nodes, with more in its job spec.
+    fn with(node_count: u32, more: &str) -> Self {
         let cluster = TcpListener::bind("127.0.0.1:0").unwrap();
         let sandbox = tempfile::tempdir().unwrap();
         let spec = format!(
             r#"{{"version": "1.0", "cluster": {{"proxy": "http://{}"}}, "yt_path": "//tmp/x",
-                 "mesh": {{"node_count": 1, "process_per_node": 1, "gpu_per_process": 0}}, "command": ["true"]}}"#,
+                 "mesh": {{"node_count": {node_count}, "process_per_node": 1, "gpu_per_process": 0}}, "command": ["true"]{more}}}"#,
             cluster.local_addr().unwrap()
         );
         std::fs::write(sandbox.path().join("job-spec.json"), spec).unwrap();
+        mkfifo(&sandbox.path().join("fifo"), Mode::S_IRWXU).unwrap();
         Self { sandbox, _cluster: cluster }
     }
 
@@ -67,19 +74,51 @@ fn last_line(stderr: BufReader<ChildStderr>) -> String {
     stderr.lines().map(Result::unwrap).last().unwrap()
 }
 
+/// What a node is at when it is asked to stop.
+const PHASES: [(&str, &str, &str); 4] = [
+    ("taking the lead", "0", ""),
+    ("waiting for a leader", "1", ""),
+    // An archive that nobody ever writes.
+    ("unpacking", "1", r#","binds": [{"archive": "fifo", "destination": "code"}]"#),
+    ("fetching secrets", "1", r#","env": [{"name": "KEY", "cypress_path": "//tmp/key"}]"#),
+];
+
+/// A cluster that interrupts a job takes it away; elsewhere whoever asks means a stop.
 #[test]
-fn a_signal_stops_in_order() {
-    for (signal, code) in [(Signal::SIGTERM, 143), (Signal::SIGINT, 130)] {
-        let job = MuteJob::new();
-        let (mut child, stderr) = started(job.command());
-        kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
-        assert_eq!(child.wait().unwrap().code(), Some(code));
-        let expected = format!(
-            "tractorun-init: error: stopped by {} before the workers were started; exit code {code}",
-            signal.as_str()
-        );
-        assert_eq!(last_line(stderr), expected);
+fn a_signal_stops_in_order_in_every_phase() {
+    const TAKEN: &str = r#","preemption": {"signal": "SIGTERM", "timeout_ms": 10000}"#;
+    for (phase, cookie, more) in PHASES {
+        for (signal, place, what, code) in [
+            (Signal::SIGTERM, "", "stopped by SIGTERM", 143),
+            (Signal::SIGINT, "", "stopped by SIGINT", 130),
+            (Signal::SIGTERM, TAKEN, "preempted (SIGTERM)", 205),
+            (Signal::SIGINT, TAKEN, "stopped by SIGINT", 130),
+        ] {
+            let job = MuteJob::with(2, &format!("{more}{place}"));
+            let mut command = job.command();
+            command.env("YT_JOB_COOKIE", cookie);
+            let (mut child, mut stderr) = started(command);
+            let mut line = String::new();
+            stderr.read_line(&mut line).unwrap();
+            // The configuration is read and everything has begun.
+            assert!(line.contains(&format!("node {cookie} of 2, 1 workers each")), "{phase}: {line}");
+            kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
+            assert_eq!(child.wait().unwrap().code(), Some(code), "{phase}, {signal}");
+            let expected =
+                format!("tractorun-init: error: {what} before the workers were started; exit code {code}");
+            assert_eq!(last_line(stderr), expected, "{phase}");
+        }
     }
+}
+
+/// Not even the configuration is read.
+#[test]
+fn a_signal_at_the_very_beginning_is_not_lost() {
+    let job = MuteJob::new();
+    let (mut child, stderr) = started(job.command());
+    kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGTERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    assert!(last_line(stderr).contains("stopped by SIGTERM before the workers were started"));
 }
 
 #[test]

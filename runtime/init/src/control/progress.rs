@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+use tractorun_contract::failure::Cause;
 
 /// How far a node is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,8 +17,8 @@ pub(crate) enum Progress {
     Ready,
     /// It could not begin, and is about to leave.
     Failed {
-        /// Why, on one line.
-        reason: String,
+        /// Why.
+        cause: Cause,
         /// What it exits with.
         exit_code: u8,
     },
@@ -65,7 +66,18 @@ impl Preparations {
     /// The node cannot begin; of a text with several lines the first one counts.
     pub(crate) fn fail(&self, text: &str, exit_code: u8) {
         let reason = text.lines().next().unwrap_or_default().to_owned();
-        self.0.send_replace(Progress::Failed { reason, exit_code });
+        self.end(Cause::StartUpFailed { reason }, exit_code);
+    }
+
+    /// The node will not begin.
+    pub(crate) fn end(&self, cause: Cause, exit_code: u8) {
+        self.0.send_replace(Progress::Failed { cause, exit_code });
+    }
+
+    /// Whether somebody takes what is said here to the leader at this moment: besides the one of whom all others are
+    /// made, a receiver is held by the connection to the leader, and by the leader for its own node.
+    pub(crate) fn are_heard(&self) -> bool {
+        self.0.receiver_count() > 1
     }
 }
 
@@ -86,7 +98,8 @@ impl fmt::Display for Progress {
                 Ok(())
             }
             Self::Ready => f.write_str("ready"),
-            Self::Failed { reason, .. } => write!(f, "failed: {reason}"),
+            Self::Failed { cause: Cause::StartUpFailed { reason }, .. } => write!(f, "failed: {reason}"),
+            Self::Failed { .. } => f.write_str("stopped"),
         }
     }
 }
@@ -112,7 +125,7 @@ mod tests {
         let preparations = Preparations::of([Step::Unpack]);
         preparations.fail("cannot unpack `a`: torn\nhint: pack again", 64);
         preparations.done(Step::Unpack);
-        let failed = Progress::Failed { reason: "cannot unpack `a`: torn".into(), exit_code: 64 };
-        assert_eq!(*preparations.watch().borrow(), failed);
+        let cause = Cause::StartUpFailed { reason: "cannot unpack `a`: torn".into() };
+        assert_eq!(*preparations.watch().borrow(), Progress::Failed { cause, exit_code: 64 });
     }
 }

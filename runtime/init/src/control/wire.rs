@@ -21,7 +21,7 @@ use super::progress::Progress;
 
 /// Version of this protocol. All nodes of a run have the same binary, so there is one version only; a
 /// difference means that something else answered.
-pub(crate) const PROTOCOL: u32 = 3;
+pub(crate) const PROTOCOL: u32 = 4;
 
 /// Longest frame before the join is accepted: a join lists the ports of one node.
 pub(crate) const MAX_JOIN_BYTES: u32 = 64 * 1024;
@@ -369,7 +369,7 @@ mod tests {
     async fn a_join_of_another_version_is_refused_by_its_version() {
         let mut bytes = Vec::new();
         write_frame(&mut bytes, &serde_json::json!({"protocol": 1, "novelty": []})).await.unwrap();
-        assert_eq!(read_join(&mut bytes.as_slice()).await.unwrap_err().to_string(), "protocol 1, expected 3");
+        assert_eq!(read_join(&mut bytes.as_slice()).await.unwrap_err().to_string(), "protocol 1, expected 4");
         bytes.clear();
         write_frame(&mut bytes, &join()).await.unwrap();
         assert_eq!(read_join(&mut bytes.as_slice()).await.unwrap().ports, [7000, 7001]);

@@ -4,6 +4,7 @@ use std::io;
 use std::pin::pin;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tokio::sync::mpsc;
 use tracing::{debug, error, info};
 use tractorun_contract::cypress;
 use tractorun_contract::exit::{ExitReason as ContractExit, InitExit};
@@ -69,9 +70,9 @@ pub async fn run_job(environment: &Environment, mut lines: Lines, clock: Clock, 
             say_error(&error.to_string());
             return error.exit_code();
         }
-        StartUp::Stopped(signal) => {
-            let code = ContractExit::Signal(signal.number()).code();
-            error!("stopped by {signal} before the workers were started; exit code {code}");
+        StartUp::GuardLost => {
+            let code = ContractExit::Signal(Signal::KILL.number()).code();
+            error!("stopped by {} before the workers were started; exit code {code}", Signal::KILL);
             return code;
         }
     };
@@ -91,7 +92,8 @@ pub(super) fn adopt_orphans() -> io::Result<()> {
 enum StartUp {
     Done(Box<Started>),
     Failed(StartUpError),
-    Stopped(Signal),
+    /// Whoever killed the guard meant us too.
+    GuardLost,
 }
 
 /// Start-up raced against whoever wants to stop it; orphans are reaped meanwhile.
@@ -102,7 +104,12 @@ async fn start_up(
     monitor: &Monitor,
     questions: &mut Questions,
 ) -> StartUp {
-    let mut start_up = pin!(job::start_up(environment, monitor));
+    let (stop, stops) = mpsc::unbounded_channel();
+    let mut start_up = pin!(job::start_up(environment, monitor, stops));
+    // It listens as long as it runs.
+    let ask = |signal| {
+        let _ = stop.send(signal);
+    };
     loop {
         tokio::select! {
             biased;
@@ -110,7 +117,7 @@ async fn start_up(
                 Ok(signals) => {
                     for signal in signals {
                         match signal {
-                            Signal::TERM | Signal::INT => return StartUp::Stopped(signal),
+                            Signal::TERM | Signal::INT => ask(signal),
                             Signal::CHLD => reap_orphans(monitor),
                             other => debug!("{other} has nobody to go to yet"),
                         }
@@ -118,8 +125,8 @@ async fn start_up(
                 }
                 Err(error) => error!("cannot read signals: {error}"),
             },
-            () = lines.lifeline.end() => return StartUp::Stopped(Signal::TERM),
-            () = lines.guard.end() => return StartUp::Stopped(Signal::KILL),
+            () = lines.lifeline.end() => ask(Signal::TERM),
+            () = lines.guard.end() => return StartUp::GuardLost,
             () = questions.answer() => {}
             result = &mut start_up => return match result {
                 Ok(started) => StartUp::Done(Box::new(started)),
@@ -146,7 +153,7 @@ async fn run_started(
     sink: Sink,
     (monitor, questions): (Monitor, Questions),
 ) -> u8 {
-    let Started { plan, membership } = started;
+    let Started { plan, membership, stop } = started;
     let Membership { incarnation, topology, metrics_targets: targets, link, hub, stop_requested, closer } =
         membership;
     let nodes = identities(&topology, plan.workers.len());
@@ -208,7 +215,7 @@ async fn run_started(
         questions,
         draining,
     };
-    let conclusion = driver.run().await;
+    let conclusion = driver.run(stop).await;
     driver.pump.finish();
     let conclusion = driver.drain(conclusion).await;
     closer.close(CLOSE_LIMIT).await;

@@ -8,6 +8,7 @@ mod clock;
 mod drain;
 mod job;
 mod lifeline;
+mod names;
 mod plain;
 mod signals;
 mod timers;
@@ -123,9 +124,12 @@ enum Input {
 // === impl Driver ===
 
 impl Driver {
-    /// Runs the node to its end.
-    async fn run(&mut self) -> Conclusion {
+    /// Runs the node to its end; `stop` is a signal that came just before its beginning.
+    async fn run(&mut self, stop: Option<Signal>) -> Conclusion {
         self.feed(Event::Begun);
+        if let Some(signal) = stop {
+            self.feed(Event::SignalReceived(signal));
+        }
         loop {
             if let Some(conclusion) = self.conclusion.take() {
                 return conclusion;
@@ -436,6 +440,19 @@ impl Driver {
             }
             Announcement::SidecarNotStarted { sidecar, restart_after } => {
                 warn!("sidecar {sidecar} could not be started; {}", what_then(*restart_after));
+            }
+            Announcement::Lingering { sidecars, remaining } => {
+                if let Some(who) = names::of_others(sidecars) {
+                    let seconds = remaining.as_secs_f64();
+                    warn!(
+                        "all workers ended with 0; waiting up to {seconds:.0} s for what they left behind: {who}"
+                    );
+                }
+            }
+            Announcement::Killing { spared } => {
+                if let Some(who) = names::of_others(spared) {
+                    warn!("the grace period is over; killing {who}");
+                }
             }
             Announcement::GaveUp => error!("some processes outlive SIGKILL; leaving them to the kernel"),
         }

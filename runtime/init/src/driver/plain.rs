@@ -102,7 +102,7 @@ pub async fn run_plain(
         questions,
         draining: Draining::none(),
     };
-    driver.run().await.code
+    driver.run(None).await.code
 }
 
 /// Starts the program with init's own streams and environment.

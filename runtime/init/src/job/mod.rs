@@ -8,6 +8,7 @@ pub(crate) mod placement;
 mod plan;
 mod prepare;
 mod secrets;
+mod stop;
 mod unpack;
 mod worker_config;
 
@@ -15,9 +16,11 @@ use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
 use tractorun_contract::exit::InitExit;
+use tractorun_sys::Signal;
 use tractorun_yt::Client;
 
 use self::config::{Config, ConfigError};
@@ -26,6 +29,7 @@ use self::placement::PlacementError;
 use self::plan::{plan_sidecars, plan_workers};
 use self::prepare::{Placed, prepare};
 use self::secrets::SecretError;
+use self::stop::next_stop;
 use self::unpack::UnpackError;
 use crate::control::acceptor::Interfaces;
 use crate::control::progress::{Preparations, Step};
@@ -53,6 +57,8 @@ pub struct Started {
     pub plan: JobPlan,
     /// Who runs with us.
     pub membership: Membership,
+    /// A wish to stop that came so late that the workers of the others start: to be dealt with as if it came then.
+    pub stop: Option<Signal>,
 }
 
 /// Why a node could not begin. The text is one line, and a `hint:` line where there is one.
@@ -76,6 +82,10 @@ enum Reason {
     Place(#[from] PlaceError),
     #[error("the leader let this node go before it was ready")]
     MetTooEarly,
+    #[error("stopped by {signal} before the workers were started; exit code {exit_code}")]
+    Stopped { signal: Signal, exit_code: u8 },
+    #[error("preempted ({signal}) before the workers were started; exit code {exit_code}")]
+    Preempted { signal: Signal, exit_code: u8 },
     #[error("unpacking was interrupted: {0}")]
     Interrupted(tokio::task::JoinError),
     #[error(transparent)]
@@ -93,13 +103,18 @@ enum Reason {
 /// Brings the node from nothing to the point where its workers may start: configuration, then binds,
 /// secrets and the rendezvous side by side, then the workers' environments.
 ///
-/// Cancel it by dropping the future.
+/// Cancel it by dropping the future. A signal in `stops` ends it in order: the leader hears of it, if it can, and all
+/// nodes end with the same code; a second one ends it at once.
 ///
 /// What it learns it tells the monitor, which it also opens to whoever wants to read it.
-pub async fn start_up(environment: &Environment, monitor: &Monitor) -> Result<Started, StartUpError> {
+pub async fn start_up(
+    environment: &Environment,
+    monitor: &Monitor,
+    stops: mpsc::UnboundedReceiver<Signal>,
+) -> Result<Started, StartUpError> {
     let sandbox = std::env::current_dir().map_err(Reason::NoSandbox)?;
     let environment = with_images(environment)?;
-    Ok(start_up_in(&environment, &sandbox, monitor).await?)
+    Ok(start_up_in(&environment, &sandbox, monitor, stops).await?)
 }
 
 /// The job's environment with what its image has saved below it.
@@ -115,6 +130,7 @@ async fn start_up_in(
     environment: &Environment,
     sandbox: &Path,
     monitor: &Monitor,
+    mut stops: mpsc::UnboundedReceiver<Signal>,
 ) -> Result<Started, Reason> {
     let begin = Instant::now();
     let config = config::read(environment, sandbox)?;
@@ -135,21 +151,7 @@ async fn start_up_in(
     let metrics_port = serve_metrics(&config, monitor).await;
 
     let preparations = Preparations::of([Step::Unpack, Step::Secrets]);
-    let settings = Settings {
-        mesh: config.mesh,
-        node_rank: config.node_rank,
-        operation_id: config.operation_id.clone(),
-        job_id: config.job_id.clone(),
-        ports: config.ports.clone(),
-        metrics_port,
-        progress: preparations.watch(),
-        pulses: monitor.pulses(),
-        host: host.clone(),
-        advertise_host: config.advertise_host.clone(),
-        heartbeat: config.heartbeat_timeout,
-        patience: config.rendezvous_timeout,
-        deadline: begin + config.rendezvous_timeout,
-    };
+    let settings = rendezvous_settings(&config, &host, metrics_port, monitor, &preparations, begin);
     let board = CypressBoard::new(client.clone(), config.yt_path.clone());
     let mut meeting = pin!(rendezvous::join(&board, &settings));
     let preparing = prepare(&config, environment, &client, monitor, &preparations);
@@ -167,10 +169,21 @@ async fn start_up_in(
         },
         // Nobody meets before all are ready: this is an error.
         met = &mut meeting => return Err(met.map_or_else(Reason::from, |_| Reason::MetTooEarly)),
+        signal = next_stop(&mut stops) => {
+            let told = stop::tell(signal, &config, &preparations, meeting, &mut stops).await;
+            return Err(told.err().unwrap_or(Reason::MetTooEarly));
+        }
     };
     debug!("binds and secrets are there after {:.3} s", begin.elapsed().as_secs_f64());
     monitor.begin(Phase::Rendezvous);
-    let membership = meeting.await?;
+    let mut stop = None;
+    let membership = tokio::select! {
+        met = &mut meeting => met?,
+        signal = next_stop(&mut stops) => {
+            stop = Some(signal);
+            stop::tell(signal, &config, &preparations, meeting, &mut stops).await?
+        }
+    };
     monitor.end(Phase::Rendezvous);
     info!(
         "all {} nodes have met in incarnation {} after {:.3} s",
@@ -218,11 +231,37 @@ async fn start_up_in(
         logs,
         sandbox,
     };
-    Ok(Started { plan, membership })
+    Ok(Started { plan, membership, stop })
 }
 
 fn stop_deadline_file(config: &Config) -> PathBuf {
     config.sandbox.join(OWN_FOLDER).join("stop_deadline")
+}
+
+/// What the rendezvous must know.
+fn rendezvous_settings(
+    config: &Config,
+    host: &str,
+    metrics_port: Option<u16>,
+    monitor: &Monitor,
+    preparations: &Preparations,
+    begin: Instant,
+) -> Settings {
+    Settings {
+        mesh: config.mesh,
+        node_rank: config.node_rank,
+        operation_id: config.operation_id.clone(),
+        job_id: config.job_id.clone(),
+        ports: config.ports.clone(),
+        metrics_port,
+        progress: preparations.watch(),
+        pulses: monitor.pulses(),
+        host: host.to_owned(),
+        advertise_host: config.advertise_host.clone(),
+        heartbeat: config.heartbeat_timeout,
+        patience: config.rendezvous_timeout,
+        deadline: begin + config.rendezvous_timeout,
+    }
 }
 
 /// Opens the metrics port; gives it if that went well. A job runs without metrics too.
@@ -267,6 +306,7 @@ impl Reason {
             | Self::WorkerConfig { .. }
             | Self::MetTooEarly => InitExit::Internal,
             Self::Rendezvous(error) => return error.exit_code(),
+            Self::Stopped { exit_code, .. } | Self::Preempted { exit_code, .. } => return *exit_code,
         };
         exit.code()
     }

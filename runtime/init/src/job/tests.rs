@@ -152,7 +152,9 @@ async fn a_node_that_cannot_begin_says_so_before_it_asks_the_cluster() {
     let failure = async |variables: &[(&str, &str)]| {
         let environment = variables.iter().copied().collect();
         let (monitor, _questions) = Monitor::new(Kind::Job, Clock::start());
-        let error = StartUpError(start_up_in(&environment, sandbox.path(), &monitor).await.unwrap_err());
+        let (_nobody_stops, stops) = mpsc::unbounded_channel();
+        let error =
+            StartUpError(start_up_in(&environment, sandbox.path(), &monitor, stops).await.unwrap_err());
         (error.exit_code(), error.to_string())
     };
     let (code, text) = failure(&[]).await;

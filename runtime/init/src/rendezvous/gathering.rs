@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use tractorun_contract::failure::{Cause, Failure, Fates};
+use tractorun_contract::failure::{Failure, Fates};
 use tractorun_contract::job_spec::Mesh;
 use tractorun_contract::topology::{Topology, WorkerAddress};
 
@@ -132,13 +132,13 @@ impl Gathering {
 
     /// What a node that cannot begin makes of the run.
     pub(super) fn failure_of(&self, node_rank: u32) -> Option<Failure> {
-        let Member { host, job_id, progress: Progress::Failed { reason, exit_code }, .. } =
+        let Member { host, job_id, progress: Progress::Failed { cause, exit_code }, .. } =
             self.members.get(&node_rank)?
         else {
             return None;
         };
         Some(Failure {
-            cause: Cause::StartUpFailed { reason: reason.clone() },
+            cause: cause.clone(),
             rank: None,
             node_rank,
             host: host.clone(),
@@ -227,6 +227,8 @@ impl Gathering {
 
 #[cfg(test)]
 mod tests {
+    use tractorun_contract::failure::Cause;
+
     use super::*;
     use crate::control::progress::Step;
     use crate::control::wire::{JoinKey, PROTOCOL};
@@ -369,7 +371,8 @@ mod tests {
     fn a_node_that_cannot_begin_is_the_verdict() {
         let mut gathering = gathering(&[name(1)]);
         assert_eq!(gathering.failure_of(1), None);
-        gathering.advance(1, Progress::Failed { reason: "cannot unpack `a`".into(), exit_code: 64 });
+        let cause = Cause::StartUpFailed { reason: "cannot unpack `a`".into() };
+        gathering.advance(1, Progress::Failed { cause, exit_code: 64 });
         let failure = gathering.failure_of(1).unwrap();
         assert_eq!(failure.to_string(), "node 1 (host1) could not begin: cannot unpack `a`");
         assert_eq!((failure.exit_code, failure.job_id.as_str()), (64, "job1"));

@@ -321,7 +321,7 @@ async fn a_wrong_key_a_wrong_incarnation_and_a_late_join_are_refused() {
         refusal(|join| join.node_rank = 2).await,
         "node rank 2 is none of this run: expected one from 1 to 1"
     );
-    assert_eq!(refusal(|join| join.protocol = 9).await, "protocol 9, expected 3");
+    assert_eq!(refusal(|join| join.protocol = 9).await, "protocol 9, expected 4");
 
     let _follower = start(&board, settings(2, 1)).await.unwrap().unwrap();
     let _leader = leader.await.unwrap().unwrap();

@@ -219,6 +219,8 @@ pub enum Target {
 pub enum Timer {
     /// SIGTERM was sent; SIGKILL follows.
     Grace,
+    /// What workers have left behind that ended with 0 has had the time to end by itself.
+    Linger,
     /// Sidecars whose turn has not come must be told now.
     LastCall,
     /// SIGKILL was sent; it is time to look for who escaped.
@@ -272,6 +274,19 @@ pub enum Announcement {
         sidecar: usize,
         /// When that is tried again, if it is.
         restart_after: Option<Duration>,
+    },
+    /// All workers have ended with 0, and something that they left behind has not, though it was asked to: it has this
+    /// much time more.
+    Lingering {
+        /// These, and what descends from them and is of their session, are no part of it.
+        sidecars: Vec<Pid>,
+        /// Until SIGKILL.
+        remaining: Duration,
+    },
+    /// The grace period is over for whoever is left.
+    Killing {
+        /// These, and what descends from them and is of their session, are spared.
+        spared: Vec<Pid>,
     },
     /// Some processes outlive SIGKILL.
     GaveUp,

@@ -150,8 +150,9 @@ fn workers_that_do_not_go_are_killed_and_the_sidecars_are_not() {
         Action::LookAtTree,
     ];
     let killed = node.step(Event::TimerFired(Timer::Grace));
-    assert_eq!(killed[0], Action::StartTimer { timer: Timer::GiveUp, after: KILL_LIMIT });
-    assert_eq!(killed[1..], round);
+    assert_eq!(killed[0], Action::Announce(Announcement::Killing { spared: spared.clone() }));
+    assert_eq!(killed[1], Action::StartTimer { timer: Timer::GiveUp, after: KILL_LIMIT });
+    assert_eq!(killed[2..], round);
     assert_eq!(node.step(Event::TimerFired(Timer::KillAgain)), round);
     // Without this node's word no attempt follows.
     assert_eq!(node.step(Event::TimerFired(Timer::GiveUp)), [Action::Announce(Announcement::GaveUp)]);

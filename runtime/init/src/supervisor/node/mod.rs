@@ -377,7 +377,7 @@ impl Node {
             }
             // Left over from a state that is past.
             (Timer::Release, _) => {}
-            (Timer::Grace | Timer::LastCall | Timer::KillAgain | Timer::GiveUp, _) => {
+            (Timer::Grace | Timer::Linger | Timer::LastCall | Timer::KillAgain | Timer::GiveUp, _) => {
                 self.on_teardown_timer(timer, actions);
             }
         }

@@ -2,6 +2,7 @@
 
 use tractorun_contract::failure::{Fates, SidecarEnd};
 
+use super::teardown::LINGER;
 use super::testing::{self, GRACE, identity, pid};
 use super::*;
 
@@ -227,11 +228,16 @@ fn they_do_not_keep_a_node_from_ending_and_stop_in_reverse() {
     let policies = [RestartPolicy::Always, RestartPolicy::Never, RestartPolicy::Fail];
     let mut harness = Harness::started(&policies);
     let mut expected = vec![Action::Tell(NodeMessage::Finished { attempt: 0 })];
-    expected.extend(stopping_but(&[200, 201, 202], &[look_for_others(&[200, 201, 202])]));
+    let linger = Action::StartTimer { timer: Timer::Linger, after: LINGER };
+    expected.extend(stopping_but(&[200, 201, 202], &[linger, look_for_others(&[200, 201, 202])]));
     assert_eq!(harness.exited(100, CODE_0), expected);
-    // An orphan of a worker keeps them.
+    // An orphan of a worker keeps them, and after a while a person is told.
+    let sidecars = [200, 201, 202].map(pid).to_vec();
+    let lingering = Announcement::Lingering { sidecars, remaining: GRACE.checked_sub(LINGER).unwrap() };
+    assert_eq!(harness.step(Event::TimerFired(Timer::Linger)), [Action::Announce(lingering)]);
     assert_eq!(harness.exited(4711, SIGKILL), [look_for_others(&[200, 201, 202])]);
     assert_eq!(harness.step(Event::OthersGone), [term(202)]);
+    assert_eq!(harness.step(Event::TimerFired(Timer::Linger)), []);
     // One that ends out of turn is not waited for, and none starts again or fails any more.
     assert_eq!(harness.exited(201, CODE_3), []);
     assert_eq!(harness.exited(202, ExitReason::Signal(15)), [term(200)]);

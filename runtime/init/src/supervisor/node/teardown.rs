@@ -12,8 +12,8 @@ use std::time::Duration;
 use tractorun_sys::{Pid, Signal};
 
 use super::sidecars::Sidecar;
-use super::{Node, Outcome, State, Worker};
-use crate::supervisor::{Action, Announcement, Timer};
+use super::{Ended, Node, Outcome, State, Worker};
+use crate::supervisor::{Action, Announcement, Conclusion, Timer};
 
 /// Between two rounds of SIGKILL: a killed process needs some milliseconds to be gone.
 pub(super) const KILL_AGAIN: Duration = Duration::from_millis(20);
@@ -21,6 +21,12 @@ pub(super) const KILL_AGAIN: Duration = Duration::from_millis(20);
 /// How long SIGKILL is repeated. Only processes in an uninterruptible system call outlive it, and waiting
 /// longer would make the leader wait in vain: it gives every node five seconds more than its grace period.
 pub(super) const KILL_LIMIT: Duration = Duration::from_secs(4);
+
+/// What workers leave behind that all ended with 0 (the upload of a last checkpoint) has the whole grace period as after
+/// any other end: it is the user's word for how long an end may take, and killing it sooner would lose what the worker
+/// counted on. Who was not meant to go on holds up the end of the node by not heeding SIGTERM; so if anybody still lives
+/// after this time, a person is told who.
+pub(super) const LINGER: Duration = Duration::from_secs(1);
 
 /// How far the end of the tree is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,12 +58,16 @@ impl Node {
     ) {
         self.ends.told(self.now);
         let spared = self.sidecar_pids();
+        let has_succeeded = matches!(outcome, Outcome::Succeeded | Outcome::Attempt(Ended::Succeeded));
         let keeps_sidecars = matches!(outcome, Outcome::Attempt(_));
         let teardown =
             if keeps_sidecars || !spared.is_empty() { Teardown::Workers } else { Teardown::Everybody };
         self.state = State::Stopping { teardown, outcome };
         actions.push(Action::SignalTree { signal: Signal::TERM, spared });
         self.start_grace(grace_period, actions);
+        if has_succeeded && grace_period > LINGER {
+            actions.push(Action::StartTimer { timer: Timer::Linger, after: LINGER });
+        }
         self.look_for_others(actions);
         // Often nobody is left, and then no SIGCHLD will come to say so.
         actions.push(Action::LookAtTree);
@@ -166,7 +176,10 @@ impl Node {
     pub(super) fn on_teardown_timer(&mut self, timer: Timer, actions: &mut Vec<Action>) {
         let teardown = match &self.state {
             State::Stopping { teardown, .. } => *teardown,
-            State::Saving { .. } if timer == Timer::Grace => return self.kill(actions),
+            State::Saving { .. } if timer == Timer::Grace => {
+                self.announce_kill(actions);
+                return self.kill(actions);
+            }
             State::Saving { .. } if timer == Timer::LastCall => {
                 return self.on_last_call_while_saving(actions);
             }
@@ -178,7 +191,11 @@ impl Node {
         };
         match (timer, teardown) {
             (Timer::LastCall, _) => self.on_last_call(actions),
-            (Timer::Grace, _) => self.kill(actions),
+            (Timer::Grace, _) => {
+                self.announce_kill(actions);
+                self.kill(actions);
+            }
+            (Timer::Linger, Teardown::Workers | Teardown::Everybody) => self.on_linger(actions),
             (Timer::KillAgain, Teardown::Killing | Teardown::KillingWorkers) => self.kill_round(actions),
             (Timer::GiveUp, Teardown::Killing) => {
                 actions.push(Action::Announce(Announcement::GaveUp));
@@ -189,8 +206,38 @@ impl Node {
                 actions.push(Action::Announce(Announcement::GaveUp));
             }
             // Left over from a state that is past, or not about the tree.
-            (Timer::KillAgain | Timer::GiveUp | Timer::Release | Timer::Restart { .. }, _) => {}
+            (
+                Timer::Linger | Timer::KillAgain | Timer::GiveUp | Timer::Release | Timer::Restart { .. },
+                _,
+            ) => {}
         }
+    }
+
+    /// The workers are done, and a second later something of theirs is not.
+    fn on_linger(&self, actions: &mut Vec<Action>) {
+        let State::Stopping { outcome, .. } = &self.state else { return };
+        match outcome {
+            // Released already, as a success.
+            Outcome::Leaving(Conclusion { code: 0, .. })
+            | Outcome::Succeeded
+            | Outcome::Attempt(Ended::Succeeded) => {
+                let remaining = self.setup.grace_period.saturating_sub(LINGER);
+                let sidecars = self.sidecar_pids();
+                actions.push(Action::Announce(Announcement::Lingering { sidecars, remaining }));
+            }
+            Outcome::Leaving(_) | Outcome::Failed(_) | Outcome::Attempt(Ended::Failed(_)) => {}
+        }
+    }
+
+    /// Says who is killed, unless that is being done already.
+    fn announce_kill(&self, actions: &mut Vec<Action>) {
+        let spared = match &self.state {
+            State::Stopping { teardown: Teardown::Killing, .. }
+            | State::Stopping { teardown: Teardown::KillingWorkers, outcome: Outcome::Attempt(_) } => return,
+            State::Stopping { outcome: Outcome::Attempt(_), .. } => self.sidecar_pids(),
+            _ => Vec::new(),
+        };
+        actions.push(Action::Announce(Announcement::Killing { spared }));
     }
 
     /// One round of SIGKILL.

@@ -3,7 +3,7 @@
 use tractorun_contract::failure::{Fate, Fates, OomEvidence, OutOfMemory};
 
 use super::ending::RELEASE_MARGIN;
-use super::teardown::{KILL_AGAIN, KILL_LIMIT};
+use super::teardown::{KILL_AGAIN, KILL_LIMIT, LINGER};
 use super::*;
 use crate::control::StopManner;
 
@@ -122,6 +122,13 @@ fn kill_actions() -> Vec<Action> {
     ]
 }
 
+/// The same when the grace period is over: somebody should know whom it meets.
+fn announced_kill() -> Vec<Action> {
+    let mut actions = vec![Action::Announce(Announcement::Killing { spared: Vec::new() })];
+    actions.extend(kill_actions());
+    actions
+}
+
 fn stopped_actions() -> Vec<Action> {
     vec![
         Action::Tell(NodeMessage::Stopped { fates: Fates::default() }),
@@ -181,8 +188,11 @@ fn success_is_finished_then_swept_then_released() {
     assert_eq!(harness.step(exited(101, 0)), []);
     let mut expected = vec![Action::Tell(NodeMessage::Finished { attempt: 0 })];
     expected.extend(stop_actions());
+    expected.insert(expected.len() - 1, Action::StartTimer { timer: Timer::Linger, after: LINGER });
     assert_eq!(harness.step(exited(100, 0)), expected);
     assert_eq!(harness.step(Event::TreeEmpty), []);
+    // Nobody is left to be told of.
+    assert_eq!(harness.step(Event::TimerFired(Timer::Linger)), []);
     assert_eq!(harness.step(release(0)), exit(0, None));
 }
 
@@ -191,7 +201,10 @@ fn a_release_before_the_sweep_is_done_waits_for_it() {
     let mut harness = Harness::job().started();
     harness.after([exited(101, 0), exited(100, 0)]);
     assert_eq!(harness.step(release(0)), []);
-    assert_eq!(harness.step(Event::TimerFired(Timer::Grace)), kill_actions());
+    let remaining = GRACE.checked_sub(LINGER).unwrap();
+    let lingering = Announcement::Lingering { sidecars: Vec::new(), remaining };
+    assert_eq!(harness.step(Event::TimerFired(Timer::Linger)), [Action::Announce(lingering)]);
+    assert_eq!(harness.step(Event::TimerFired(Timer::Grace)), announced_kill());
     assert_eq!(harness.step(Event::TreeEmpty), exit(0, None));
 }
 
@@ -301,7 +314,7 @@ fn the_leaders_verdict_beats_what_happens_here_later() {
 fn grace_then_kill_until_nobody_is_left() {
     let mut harness = Harness::job().started();
     harness.step(stop());
-    assert_eq!(harness.step(Event::TimerFired(Timer::Grace)), kill_actions());
+    assert_eq!(harness.step(Event::TimerFired(Timer::Grace)), announced_kill());
     assert_eq!(harness.step(Event::TimerFired(Timer::KillAgain)), kill_actions()[1..]);
     assert_eq!(harness.step(Event::TreeEmpty), stopped_actions());
     // Timers that are still under way do nothing.
