@@ -25,9 +25,6 @@ pub(crate) enum JoinRefused {
     /// The leader answered and said no.
     #[error("refused: {reason}")]
     Refused { reason: String, retry: Retry },
-    /// There is no connection.
-    #[error("{0}")]
-    NoConnection(String),
     /// The answer did not come.
     #[error("no answer to the join: {0}")]
     NoAnswer(String),

@@ -1,7 +1,6 @@
 //! Every node but node 0: reads the notice board and joins the leader.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -13,15 +12,12 @@ use tokio::time::{sleep, timeout, timeout_at};
 use tracing::info;
 use tractorun_contract::topology::Topology;
 
-use super::address::{endpoint, resolve};
 use super::board::{BoardError, ControlEndpoint, NoticeBoard};
+use super::dial::{Connection, Dialler};
 use super::{Closer, Membership, RendezvousError, Settings};
 use crate::control::link::{self, Greeting, JoinRefused, Joined};
 use crate::control::message::{Link, LinkEvent};
 use crate::control::wire::{Join, PROTOCOL, ReachedBy, Retry};
-
-/// Time for one connection to be made: several addresses are tried within the deadline.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How much longer than its own deadline a node waits for the leader's word.
 const LAST_WORD_TIMEOUT: Duration = Duration::from_secs(2);
@@ -156,59 +152,39 @@ impl Follower<'_> {
         self.join(incarnation, &control).await
     }
 
-    /// Tries the leader's addresses until one leads to it.
+    /// Tries the leader's addresses until one leads to it. Connections are made side by side, but only one at a time
+    /// is asked to be the node's: a second join would end the first one.
     async fn join(
         &mut self,
         incarnation: u32,
         control: &ControlEndpoint,
     ) -> Result<Attempt, RendezvousError> {
-        let mut tried = Vec::new();
-        for host in &control.addresses {
-            let named = host.parse::<IpAddr>().is_err();
-            let addresses = match resolve(host).await {
-                Ok(addresses) => addresses,
-                Err(error) => {
-                    tried.push((endpoint(host, control.port), error));
-                    continue;
+        let mut dialler = Dialler::new(control);
+        while let Some(Connection { stream, way, place }) = dialler.next().await {
+            match self.join_over(incarnation, control, stream, way).await {
+                Ok(joined) => {
+                    info!("joined the leader of incarnation {incarnation} at {}", way.address());
+                    drop(dialler);
+                    self.state = State::Waiting;
+                    return wait_for_all(incarnation, joined).await;
                 }
-            };
-            for address in addresses {
-                let way = if named { ReachedBy::Name(address) } else { ReachedBy::Address(address) };
-                match self.join_at(incarnation, control, way).await {
-                    Ok(joined) => {
-                        info!("joined the leader of incarnation {incarnation} at {address}");
-                        self.state = State::Waiting;
-                        return wait_for_all(incarnation, joined).await;
-                    }
-                    Err(JoinRefused::Refused { reason, retry: Retry::Never }) => {
-                        return Err(RendezvousError::Refused { reason });
-                    }
-                    // Somebody else may have that name or address here.
-                    Err(error) => {
-                        let at = endpoint(&address.to_string(), control.port);
-                        tried.push((if named { format!("{host} at {at}") } else { at }, error.to_string()));
-                    }
+                Err(JoinRefused::Refused { reason, retry: Retry::Never }) => {
+                    return Err(RendezvousError::Refused { reason });
                 }
+                // Somebody else may have that name or address here.
+                Err(error) => dialler.failed(place, error.to_string()),
             }
         }
-        Ok(Attempt::Again(State::LeaderUnreachable(tried)))
+        Ok(Attempt::Again(State::LeaderUnreachable(dialler.failures())))
     }
 
-    async fn join_at(
+    async fn join_over(
         &mut self,
         incarnation: u32,
         control: &ControlEndpoint,
+        stream: TcpStream,
         reached_by: ReachedBy,
     ) -> Result<Joined, JoinRefused> {
-        let connecting = TcpStream::connect((reached_by.address(), control.port));
-        let stream = match timeout(CONNECT_TIMEOUT, connecting).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(JoinRefused::NoConnection(error.to_string())),
-            Err(_) => {
-                let text = format!("no connection within {} s", CONNECT_TIMEOUT.as_secs());
-                return Err(JoinRefused::NoConnection(text));
-            }
-        };
         let settings = self.settings;
         let mut progress = settings.progress.clone();
         let so_far = progress.borrow_and_update().clone();

@@ -17,6 +17,7 @@ pub(crate) mod address;
 pub(crate) mod board;
 pub(crate) mod cypress;
 mod description;
+mod dial;
 mod follower;
 mod gathering;
 mod last_word;
