@@ -101,14 +101,21 @@ soak: ## the tests again and again (ROUNDS=20), property tests with many more ca
 	@PROPTEST_CASES=20000 NEXTEST_PROFILE=soak $(MAKE) unit
 	@TRACTORUN_CRASH_SECONDS=600 NEXTEST_PROFILE=soak $(MAKE) e2e ARGS="--test persistence"
 	@TRACTORUN_BIN_DIR="$(BIN_DIR)" $(CARGO) test --package tractorun-tests --locked --test races --test logs -- --ignored
+	@$(MAKE) images-test
 	@TRACTORUN_UPSTREAM=all $(MAKE) e2e ARGS="--test python_package"
 	@for round in $$(seq 1 $(or $(ROUNDS),20)); do echo "round $$round"; $(MAKE) e2e; done
 
 .PHONY: images
-images: ## build the container images with docker or podman (BASE: base image, ENGINE: which engine)
+images: ## build the container images with docker or podman (IMAGES: which; ENGINE, PREFIX, BASE: see scripts/images)
 	@scripts/need rust build
 	@$(MAKE) build
-	@scripts/images "$(BIN_DIR)"
+	@scripts/images "$(BIN_DIR)" $(IMAGES)
+
+.PHONY: images-test
+images-test: ## build all images with podman and run jobs in each (about 5 minutes, packages are fetched)
+	@scripts/need rust build images
+	@$(MAKE) build
+	@TRACTORUN_BIN_DIR="$(BIN_DIR)" $(CARGO) test --package tractorun-tests --locked --test images -- --include-ignored
 
 .PHONY: release
 release: ## leave the three static binaries and their checksums in dist/

@@ -57,15 +57,30 @@ impl Cluster {
         Self::start_with(scratch, None, &["--listen", "0.0.0.0"].map(OsString::from))
     }
 
+    /// Starts one whose jobs run in containers of their image; the variables are for its container engine.
+    pub fn start_with_containers(scratch: &Scratch, variables: &[(&str, OsString)]) -> Self {
+        let mut command = Command::new(binaries::minicluster());
+        command.envs(variables.iter().map(|(name, value)| (name, value)));
+        Self::start_command(scratch, command, None, &["--job-kind", "container"].map(OsString::from))
+    }
+
     /// Starts one that takes this token only, of user `alice`.
     pub fn start_with_token(scratch: &Scratch, token: &str) -> Self {
         Self::start_with(scratch, Some(token), &[])
     }
 
     fn start_with(scratch: &Scratch, token: Option<&str>, arguments: &[OsString]) -> Self {
+        Self::start_command(scratch, Command::new(binaries::minicluster()), token, arguments)
+    }
+
+    fn start_command(
+        scratch: &Scratch,
+        mut command: Command,
+        token: Option<&str>,
+        arguments: &[OsString],
+    ) -> Self {
         let port_file = scratch.path("cluster/port");
         std::fs::create_dir_all(scratch.path("cluster")).expect("cannot make a folder");
-        let mut command = Command::new(binaries::minicluster());
         command
             .args(["--port", "0", "--exit-on-stdin-eof", "--port-file"])
             .arg(&port_file)

@@ -1,34 +1,33 @@
-//! The images: built and run with podman (or docker), never pulling anything.
-//!
-//! Where there is no engine, or it cannot run a container here, the tests say that they were skipped and why.
-
-// "skipped: ..." is meant for whoever reads the test's output.
-#![allow(clippy::print_stdout)]
+//! Podman with a store of its own, and what is built into it.
 
 use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tractorun_tests::{Finished, Running, binaries, run};
+use tractorun_tests::{Cluster, Finished, Launcher, Running, Scratch, binaries, run};
 
 /// Limits that an engine in a small machine may not raise by itself.
 const LIMITS: [&str; 4] = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096"];
 
+/// The first time a base image is made, and packages are fetched.
+const BUILD_LIMIT: Duration = Duration::from_secs(400);
+
+/// Tests of one process share the store: one at a time.
+static STORE: Mutex<()> = Mutex::new(());
+
 /// A container engine with a store of its own, so that the machine's images stay as they are.
-struct Engine {
+pub(crate) struct Engine {
     store: PathBuf,
+    _alone: MutexGuard<'static, ()>,
 }
 
-/// Tests of one process share the store.
-static BUILD: Mutex<()> = Mutex::new(());
-
 impl Engine {
-    /// Podman with the images built, or why there is none.
-    fn prepare() -> Result<Self, String> {
+    /// Podman, or why there is none.
+    pub(crate) fn prepare() -> Result<Self, String> {
         for program in ["podman", "runc", "debootstrap"] {
             let path = env::var_os("PATH").unwrap_or_default();
             let mut folders = env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
@@ -56,7 +55,7 @@ impl Engine {
             store.display()
         );
         fs::write(store.join("storage.conf"), configuration).map_err(|error| error.to_string())?;
-        let engine = Self { store };
+        let engine = Self { store, _alone: STORE.lock().unwrap_or_else(PoisonError::into_inner) };
         engine.probe()?;
         Ok(engine)
     }
@@ -82,74 +81,84 @@ impl Engine {
         Ok(())
     }
 
-    fn environment(&self, command: &mut Command) {
+    /// What a program needs to find this engine.
+    fn variables(&self) -> [(&'static str, OsString); 2] {
         let path = env::var_os("PATH").unwrap_or_default();
         let folders = env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
         let path: OsString = env::join_paths(folders).expect("it was a PATH before");
-        command.env("PATH", path).env("CONTAINERS_STORAGE_CONF", self.store.join("storage.conf"));
+        [("PATH", path), ("CONTAINERS_STORAGE_CONF", self.store.join("storage.conf").into())]
     }
 
-    fn call(&self, arguments: &[&str]) -> Finished {
+    fn podman(&self) -> Command {
         let mut command = Command::new("podman");
-        self.environment(&mut command);
-        run(command.args(["--runtime", "runc"]).args(arguments))
+        command.envs(self.variables()).args(["--runtime", "runc"]);
+        command
+    }
+
+    /// Runs a command of podman.
+    pub(crate) fn call(&self, arguments: &[&str]) -> Finished {
+        run(self.podman().args(arguments))
     }
 
     /// What `make images` does.
-    fn build(&self) {
-        let _alone = BUILD.lock().expect("not poisoned");
+    pub(crate) fn make(&self, images: &[&str], variables: &[(&str, &str)]) -> Finished {
         let mut command = Command::new(binaries::repository().join("scripts/images"));
-        self.environment(&mut command);
-        let folder = binaries::init();
+        let binary = binaries::init();
         command
-            .arg(folder.parent().expect("a file in a folder"))
+            .envs(self.variables())
+            .arg(binary.parent().expect("a file in a folder"))
+            .args(images)
             .env("ENGINE", "podman")
-            .env("PULL", "never");
-        // The first time it makes the base image too.
-        Running::start(&mut command)
-            .wait_up_to(Duration::from_secs(400))
-            .assert_code(0)
-            .assert_stdout("built tractorun-init:debian");
+            .env("PULL", "never")
+            .envs(variables.iter().copied());
+        Running::start(&mut command).wait_up_to(BUILD_LIMIT)
+    }
+
+    /// Builds an image of somebody's own, from a Dockerfile.
+    pub(crate) fn build(&self, scratch: &Scratch, name: &str, dockerfile: &str) -> Finished {
+        let file = scratch.file("own/Dockerfile", dockerfile);
+        let mut command = self.podman();
+        command.args(["build", "--isolation=chroot", "--pull=never", "--tag", name]).args(LIMITS);
+        let finished =
+            Running::start(command.arg(file.parent().expect("a file in a folder"))).wait_up_to(BUILD_LIMIT);
+        finished.assert_code(0);
+        finished
+    }
+
+    /// Makes an image of a folder's files and nothing else.
+    pub(crate) fn import(&self, scratch: &Scratch, root: &Path, name: &str) {
+        let archive = scratch.path("root.tar");
+        run(Command::new("tar").arg("-C").arg(root).arg("-cf").arg(&archive).arg(".")).assert_code(0);
+        self.call(&["import", "--quiet", &archive.display().to_string(), name]).assert_code(0);
+    }
+
+    /// Something that podman knows of an image, by a template.
+    pub(crate) fn inspect(&self, image: &str, template: &str) -> String {
+        let inspected = self.call(&["image", "inspect", "--format", template, image]);
+        inspected.assert_code(0);
+        inspected.stdout.trim().to_owned()
     }
 
     /// Runs a container without network, to its end.
-    fn run(&self, image: &str, command: &[&str]) -> Finished {
+    pub(crate) fn run(&self, image: &str, command: &[&str]) -> Finished {
         let options = [&["run", "--rm", "--network", "none"][..], &LIMITS, &[image], command].concat();
         self.call(&options)
     }
+
+    /// A minicluster whose jobs run in this engine's containers.
+    pub(crate) fn cluster(&self, scratch: &Scratch) -> Cluster {
+        Cluster::start_with_containers(scratch, &self.variables())
+    }
 }
 
-mod heavy {
-    use super::Engine;
-
-    #[test]
-    fn images_run_commands_under_tractorun_init() {
-        let engine = match Engine::prepare() {
-            Ok(engine) => engine,
-            Err(reason) => return println!("skipped: {reason}"),
-        };
-        engine.build();
-
-        // An image with nothing else in it.
-        let version = engine.run("tractorun-init:scratch", &["--version"]);
-        version.assert_code(0).assert_stdout("tractorun-init ");
-        let nested = engine.run("tractorun-init:scratch", &["--", "/tractorun-init", "--version"]);
-        nested.assert_code(0).assert_stdout("tractorun-init ");
-        engine.run("tractorun-init:scratch", &["--", "/nothing"]).assert_code(127).assert_stderr("/nothing");
-
-        // Debian with init as entrypoint: it is PID 1, codes pass, signals become 128 + n, orphans are reaped.
-        let debian = |script: &str| engine.run("tractorun-init:debian", &["bash", "-c", script]);
-        debian("tr '\\0' ' ' < /proc/1/cmdline")
-            .assert_code(0)
-            .assert_stdout("/usr/local/bin/tractorun-init -- bash");
-        debian("exit 7").assert_code(7);
-        debian("kill -9 $$").assert_code(137);
-        let reaped = "for i in 1 2 3 4 5; do ( true & ); done; \
-                      until [ -z \"$(grep -l '^State:.*zombie' /proc/[0-9]*/status 2>/dev/null)\" ]; do :; done; echo clean";
-        debian(reaped).assert_code(0).assert_stdout("clean");
-        engine
-            .run("tractorun-init:debian", &["no-such-command"])
-            .assert_code(127)
-            .assert_stderr("no-such-command");
-    }
+/// A run whose nodes are containers of the image, 2 x 2, with their lines on the terminal.
+pub(crate) fn submit(scratch: &Scratch, cluster: &Cluster, image: &str) -> Launcher {
+    Launcher::submit(scratch, cluster).mesh((2, 2)).args([
+        "--docker-image",
+        image,
+        "--proxy-stderr-mode",
+        "all",
+        "--resources.memory-limit",
+        "4GiB",
+    ])
 }
