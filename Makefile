@@ -117,6 +117,12 @@ images-test: ## build all images with podman and run jobs in each (about 5 minut
 	@$(MAKE) build
 	@TRACTORUN_BIN_DIR="$(BIN_DIR)" $(CARGO) test --package tractorun-tests --locked --test images -- --include-ignored
 
+.PHONY: wheels
+wheels: ## build the Python wheels into dist/: for laptops, with the three programs, and for images
+	@scripts/need rust build
+	@$(MAKE) build
+	@scripts/wheels "$(BIN_DIR)" dist
+
 .PHONY: release
 release: ## leave the three static binaries and their checksums in dist/
 	@scripts/need rust build

@@ -22,23 +22,25 @@ def program(path: Path, content: bytes = PROGRAM) -> str:
     return str(path)
 
 
-def test_the_package_comes_before_the_variable_before_the_path(tmp_path: Path) -> None:
+def test_the_variable_comes_before_the_installation_before_the_path(tmp_path: Path) -> None:
     on_path = program(tmp_path / "path/tractorun")
     environment = {"PATH": f"{tmp_path}/nothing:{tmp_path}/path"}
-    assert launcher.find_binary(environment, beside=tmp_path / "bin") == on_path
+    assert launcher.find_binary(environment, scripts=tmp_path / "bin") == on_path
+    program(tmp_path / "bin/tractorun", b"#!/usr/bin/python3\n")
+    assert launcher.find_binary(environment, scripts=tmp_path / "bin") == on_path
+    installed = program(tmp_path / "bin/tractorun")
+    assert launcher.find_binary(environment, scripts=tmp_path / "bin") == installed
     environment["TRACTORUN"] = program(tmp_path / "named")
-    assert launcher.find_binary(environment, beside=tmp_path / "bin") == environment["TRACTORUN"]
-    inside = program(tmp_path / "bin/tractorun")
-    assert launcher.find_binary(environment, beside=tmp_path / "bin") == inside
+    assert launcher.find_binary(environment, scripts=tmp_path / "bin") == environment["TRACTORUN"]
 
 
 def test_the_launcher_of_the_python_tractorun_is_passed_over(tmp_path: Path) -> None:
     old = program(tmp_path / "old/tractorun", b"#!/usr/bin/python3\n")
     new = program(tmp_path / "new/tractorun")
     path = f"{tmp_path}/old:{tmp_path}/new"
-    assert launcher.find_binary({"PATH": path}, beside=tmp_path) == new
+    assert launcher.find_binary({"PATH": path}, scripts=tmp_path) == new
     with pytest.raises(TractorunBootstrapError) as error:
-        launcher.find_binary({"PATH": f"{tmp_path}/old"}, beside=tmp_path)
+        launcher.find_binary({"PATH": f"{tmp_path}/old"}, scripts=tmp_path)
     assert str(error.value) == (
         f"cannot find the program `tractorun`: it is not on PATH; `{old}` is that of the Python tractorun\n"
         "hint: put it there, or set TRACTORUN to its path"
@@ -47,7 +49,7 @@ def test_the_launcher_of_the_python_tractorun_is_passed_over(tmp_path: Path) -> 
 
 def test_a_variable_that_names_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TractorunBootstrapError, match="TRACTORUN names `/no/such`, which is not a program"):
-        launcher.find_binary({"TRACTORUN": "/no/such"}, beside=tmp_path)
+        launcher.find_binary({"TRACTORUN": "/no/such"}, scripts=tmp_path)
 
 
 # Writes down what it was given, and answers as it is told to.

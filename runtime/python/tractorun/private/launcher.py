@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sysconfig
 import tempfile
 import threading
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ from tractorun.run_info import RunInfo
 
 NAME = "tractorun"
 
-# Names the binary, where it is neither in the package nor on PATH.
+# Names the binary: another one than that of this installation or of PATH.
 BINARY_ENV_VAR = "TRACTORUN"
 
 # Milliseconds.
@@ -39,16 +40,17 @@ _USAGE = 2
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def find_binary(environment: Mapping[str, str], beside: Optional[Path] = None) -> str:
-    """The launcher: inside this package, else by `TRACTORUN`, else along `PATH`."""
-    inside = (Path(__file__).resolve().parent.parent / "bin" if beside is None else beside) / NAME
-    if os.access(inside, os.X_OK):
-        return str(inside)
+def find_binary(environment: Mapping[str, str], scripts: Optional[Path] = None) -> str:
+    """The launcher: by `TRACTORUN`, else where pip has put that of our wheel, else along `PATH`."""
     named = environment.get(BINARY_ENV_VAR)
     if named:
         if not os.path.isfile(named) or not os.access(named, os.X_OK):
             raise TractorunBootstrapError(f"{BINARY_ENV_VAR} names `{named}`, which is not a program")
         return os.path.abspath(named)
+    # An interpreter that is called by its path has not its own scripts on PATH.
+    installed = (Path(sysconfig.get_path("scripts")) if scripts is None else scripts) / NAME
+    if os.access(installed, os.X_OK) and not _is_script(str(installed)):
+        return str(installed)
     passed_over = ""
     for folder in environment.get("PATH", "").split(os.pathsep):
         path = shutil.which(NAME, path=folder) if folder else None
