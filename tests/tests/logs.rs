@@ -6,7 +6,7 @@ use std::process::Command;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tractorun_tests::launcher::signal;
-use tractorun_tests::log_tables::{LogTable, block_on, client};
+use tractorun_tests::log_tables::LogTable;
 use tractorun_tests::{Cluster, Launcher, Scratch, binaries, leftovers, run};
 
 const YT_PATH: &str = "//tmp/logs";
@@ -220,7 +220,7 @@ fn remains(folder: &Path) -> Vec<PathBuf> {
         let path = entry.path();
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             found.extend(remains(&path));
-        } else if path.extension().is_some_and(|extension| extension == "yson") {
+        } else if path.ends_with(".tractorun/logs/spool") {
             found.push(path);
         }
     }
@@ -245,13 +245,17 @@ fn what_cannot_be_shipped_is_said_and_kept_and_can_be_added() {
     cluster.control("DELETE", &format!("/faults/{fault}"), &Value::Null);
     let files = remains(&scratch.path(""));
     assert_eq!(files.len(), 1, "{files:?}");
-    let kept = std::fs::read(&files[0]).unwrap();
-    block_on(client(&cluster).append_rows(&path, std::iter::once(Ok(kept.into())))).unwrap();
-    let table = worker_table(&cluster, 1);
-    table.assert_numbered();
-    for fd in ["stdout", "stderr"] {
-        assert!(table.stream(fd) == std::fs::read(scratch.path(&format!("truth.1.{fd}"))).unwrap());
-    }
+    let command = finished.stderr.split("tractorun logs --spool ").nth(1).expect("it says how");
+    let words = command.lines().next().expect("a line").split(' ');
+    let ship = || {
+        let ship = Launcher::new(&scratch).env("YT_PROXY", cluster.proxy()).args(["logs", "--spool"]);
+        ship.args(words.clone()).run()
+    };
+    ship().assert_code(0).assert_stdout("rank 1: ").assert_stdout(" added, 0 there before");
+    assert_truth(&worker_table(&cluster, 1), &scratch, "1");
+    ship().assert_stdout("rank 1: 0 lines (0 B) added, ");
+    let verify = Launcher::new(&scratch).env("YT_PROXY", cluster.proxy()).args(["logs", YT_PATH, "--verify"]);
+    verify.run().assert_code(0).assert_stdout("2 tables: 2 ok");
 }
 
 #[test]

@@ -86,7 +86,7 @@ fn shells_understand_their_completions() {
     let ask = "source ./completions; COMP_WORDS=(tractorun logs --s); COMP_CWORD=2; \
                _tractorun tractorun --s logs; echo \"${COMPREPLY[@]}\"";
     let reply = Command::new("bash").args(["-c", ask]).current_dir(folder.path()).output().unwrap();
-    assert_eq!(text(&reply.stdout), "--sidecar --stream --since\n", "{}", text(&reply.stderr));
+    assert_eq!(text(&reply.stdout), "--sidecar --stream --since --spool --ship\n", "{}", text(&reply.stderr));
 
     let refused = tractorun(folder.path(), &["--completions", "tcsh"]);
     assert_eq!(refused.status.code(), Some(2));

@@ -7,8 +7,9 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use tractorun_yt::{Client, Error};
+use tractorun_yt::Client;
 
+use super::LogsError;
 use super::options::Filter;
 use super::row::Line;
 use super::source::Source;
@@ -46,12 +47,12 @@ impl Merge {
     }
 
     /// The next line and the index of its table; `None` when all rows are read. After an error it goes on with
-    /// the same line.
+    /// the same line. Tables are asked of the client; spools need none.
     pub(crate) async fn next(
         &mut self,
-        client: &Client,
+        client: Option<&Client>,
         filter: &Filter,
-    ) -> Result<Option<(usize, Line)>, Error> {
+    ) -> Result<Option<(usize, Line)>, LogsError> {
         // What comes next is known only once every table that has a line shows its first.
         if self.waiting.iter().any(|index| self.sources[*index].has_more()) {
             self.read(client, filter).await?;
@@ -68,7 +69,7 @@ impl Merge {
 
     /// Reads for all tables that have little left, not only for those that have nothing: tables that are read
     /// alike run dry one after the other.
-    async fn read(&mut self, client: &Client, filter: &Filter) -> Result<(), Error> {
+    async fn read(&mut self, client: Option<&Client>, filter: &Filter) -> Result<(), LogsError> {
         let share = (BUDGET_BYTES / self.sources.len().max(1)).min(MOST_BYTES);
         let thirsty =
             self.sources.iter_mut().filter(|source| source.has_more() && source.weight() < share / 2);
@@ -93,7 +94,6 @@ impl Merge {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use tractorun_yt::ClientConfig;
 
     use super::super::row::tests::line;
     use super::*;
@@ -108,12 +108,10 @@ mod tests {
             }
             merge.add(source);
         }
-        // Nothing is left to be read, so that it is never asked.
-        let client = Client::new(ClientConfig::new("http://localhost:1", None).unwrap()).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
             let mut lines = Vec::new();
-            while let Some((index, line)) = merge.next(&client, &Filter::default()).await.unwrap() {
+            while let Some((index, line)) = merge.next(None, &Filter::default()).await.unwrap() {
                 let super::super::row::Content::Text { message, .. } = &line.content else { panic!("a gap") };
                 let number = String::from_utf8_lossy(message).parse().unwrap();
                 lines.push((line.timestamp, index, number));

@@ -36,6 +36,7 @@ mod render;
 mod row;
 mod show;
 mod source;
+mod spool;
 pub(crate) mod time;
 mod verify;
 mod view;
@@ -105,6 +106,12 @@ pub enum LogsError {
     /// stdout takes nothing.
     #[error("cannot write to stdout: {0}")]
     Stdout(io::Error),
+    /// Something is wrong with a spool.
+    #[error(transparent)]
+    Spool(#[from] spool::SpoolError),
+    /// A spool was read and cannot be read again.
+    #[error("cannot read the spool: {0}")]
+    ReadSpool(io::Error),
     /// The cluster said no.
     #[error(transparent)]
     Cluster(#[from] tractorun_yt::Error),
@@ -161,21 +168,35 @@ fn act(
     report: Report,
     variable: &dyn Fn(&str) -> Option<String>,
 ) -> anyhow::Result<ExitStatus> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    let status = runtime.block_on(async {
+        let view = View::new(options, variable);
+        if let Some(spool) = &options.spool {
+            return spool::run(spool, options, report, view, || client(options)).await;
+        }
+        let client = client(options)?;
+        Ok(match options.task {
+            Task::Show | Task::Ship => show::run(&client, options, report, view).await?,
+            Task::Verify => verify(&client, options).await?,
+        })
+    });
+    runtime.shutdown_background();
+    status
+}
+
+fn client(options: &Options) -> anyhow::Result<Client> {
     let mut config = client_config()?;
     if options.follow == Follow::UntilOver {
         config = ClientConfig { retry_budget: FOLLOW_RETRY_BUDGET, ..config };
     }
-    let client = Client::new(config)?;
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
-    let status = runtime.block_on(async {
-        match options.task {
-            Task::Show => show::run(&client, options, report, View::new(options, variable)).await,
-            Task::Verify => verify(&client, options).await,
-        }
-    });
-    runtime.shutdown_background();
-    Ok(status?)
+    Ok(Client::new(config)?)
+}
+
+/// Writes a line to stdout.
+fn print(line: &str) -> Result<(), LogsError> {
+    let mut stdout = io::stdout().lock();
+    io::Write::write_all(&mut stdout, format!("{line}\n").as_bytes()).map_err(LogsError::from_stdout)
 }
 
 async fn verify(client: &Client, options: &Options) -> Result<ExitStatus, LogsError> {
@@ -187,11 +208,7 @@ async fn verify(client: &Client, options: &Options) -> Result<ExitStatus, LogsEr
         return Err(LogsError::NoTables { path: options.yt_path.clone(), number: incarnation.number });
     }
     check_selection(options, &incarnation, &tables)?;
-    let summary = verify::run(client, &incarnation, &tables, options, end, |line| {
-        let mut stdout = io::stdout().lock();
-        io::Write::write_all(&mut stdout, format!("{line}\n").as_bytes()).map_err(LogsError::from_stdout)
-    })
-    .await?;
+    let summary = verify::run(client, &incarnation, &tables, options, end, print).await?;
     Ok(if summary.is_incomplete() { ExitStatus::Failure } else { ExitStatus::Success })
 }
 

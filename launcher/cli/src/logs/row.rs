@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use tractorun_contract::logs::column;
+pub(crate) use tractorun_contract::logs::{LineEnd, Stream};
 use tractorun_yt::value::ValueExt;
 use tractorun_yt::{YsonNode, YsonValue};
 
@@ -20,28 +21,6 @@ pub(crate) const COLUMNS: [&str; 9] = [
     column::DROPPED_LINES,
     column::DROPPED_BYTES,
 ];
-
-/// Which stream of a process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Stream {
-    /// Its standard output.
-    Stdout,
-    /// Its standard error.
-    Stderr,
-}
-
-/// What ended a line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum LineEnd {
-    /// `\n`.
-    Newline,
-    /// `\r`: what follows is to replace it, as progress bars do.
-    Return,
-    /// `\r\n`.
-    ReturnNewline,
-    /// Nothing: the line goes on in the next row, or the stream ended.
-    Nothing,
-}
 
 /// What stands in a row or line.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -77,21 +56,6 @@ pub(crate) struct Line {
     pub(crate) content: Content,
 }
 
-// === impl Stream ===
-
-impl Stream {
-    /// Both, with the words for them.
-    pub(crate) const ALL: [(&'static str, Self); 2] = [("stdout", Self::Stdout), ("stderr", Self::Stderr)];
-
-    /// The word for it.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Stdout => "stdout",
-            Self::Stderr => "stderr",
-        }
-    }
-}
-
 // === impl Line ===
 
 impl Line {
@@ -122,6 +86,15 @@ impl Line {
             Content::Text { message: take_message(row), end }
         };
         Self { content, ..line }
+    }
+
+    /// What the process wrote, without the end of the line; nothing where lines are missing.
+    #[cfg(test)]
+    pub(crate) fn message(&self) -> &[u8] {
+        match &self.content {
+            Content::Text { message, .. } => message,
+            Content::Gap { .. } => b"",
+        }
     }
 
     /// What it takes in memory, about.

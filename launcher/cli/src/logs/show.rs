@@ -206,7 +206,7 @@ impl Shown<'_> {
 
     /// Shows all that there is.
     async fn drain(&mut self, merge: &mut Merge) -> Result<(), LogsError> {
-        while let Some((index, line)) = merge.next(self.client, &self.options.filter).await? {
+        while let Some((index, line)) = merge.next(Some(self.client), &self.options.filter).await? {
             self.view.line(index, line)?;
         }
         Ok(())

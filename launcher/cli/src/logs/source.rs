@@ -4,11 +4,14 @@
 //! that a broken connection, or a future that was dropped, loses no line and doubles none.
 
 use std::collections::VecDeque;
+use std::io;
 
 use tractorun_yt::{Client, Error};
 
+use super::LogsError;
 use super::options::Filter;
 use super::row::{Assembler, COLUMNS, Content, Line};
+use super::spool::Frames;
 
 /// Rows that are asked for at first, when nobody knows how long they are.
 const FIRST_ROWS: u64 = 1000;
@@ -19,10 +22,10 @@ const MOST_ROWS: u64 = 50_000;
 /// A table that is being read.
 #[derive(Debug)]
 pub(crate) struct Source {
-    path: String,
-    /// The next row to read.
+    origin: Origin,
+    /// The next row, or frame of a spool, to read.
     position: u64,
-    /// As far as there are rows now.
+    /// As far as there are any now.
     end: u64,
     assembler: Assembler,
     lines: VecDeque<Line>,
@@ -31,13 +34,32 @@ pub(crate) struct Source {
     seen: (u64, u64),
 }
 
+/// Where lines come from.
+#[derive(Debug)]
+enum Origin {
+    /// The table of that path.
+    Table(String),
+    /// What an init has left of one.
+    Spool(Frames),
+}
+
 impl Source {
     /// Reads the table from that row on.
     pub(crate) fn new(path: String, position: u64) -> Self {
+        Self::of(Origin::Table(path), position, position)
+    }
+
+    /// Reads what an init has left of a table.
+    pub(crate) fn of_spool(frames: Frames) -> Self {
+        let count = frames.count() as u64;
+        Self::of(Origin::Spool(frames), 0, count)
+    }
+
+    fn of(origin: Origin, position: u64, end: u64) -> Self {
         Self {
-            path,
+            origin,
             position,
-            end: position,
+            end,
             assembler: Assembler::default(),
             lines: VecDeque::new(),
             weight: 0,
@@ -82,14 +104,48 @@ impl Source {
     /// Reads on until there are lines of so many bytes, or all rows are read.
     pub(crate) async fn fill(
         &mut self,
+        client: Option<&Client>,
+        filter: &Filter,
+        budget: usize,
+    ) -> Result<(), LogsError> {
+        match (&self.origin, client) {
+            (Origin::Table(path), Some(client)) => {
+                let path = path.clone();
+                self.fill_from_table(client, &path, filter, budget).await.map_err(LogsError::Cluster)
+            }
+            (Origin::Spool(frames), _) => {
+                let frames = frames.clone();
+                self.fill_from_spool(&frames, filter, budget).map_err(LogsError::ReadSpool)
+            }
+            // Nobody reads tables without a cluster.
+            (Origin::Table(_), None) => Ok(()),
+        }
+    }
+
+    fn fill_from_spool(&mut self, frames: &Frames, filter: &Filter, budget: usize) -> io::Result<()> {
+        while self.has_more() && self.weight < budget {
+            let rows = frames.lines(usize::try_from(self.position).unwrap_or(usize::MAX))?;
+            self.position += 1;
+            let mut lines = VecDeque::new();
+            for row in rows {
+                self.assembler.push(row, &mut lines);
+            }
+            self.take(lines, filter);
+        }
+        Ok(())
+    }
+
+    async fn fill_from_table(
+        &mut self,
         client: &Client,
+        path: &str,
         filter: &Filter,
         budget: usize,
     ) -> Result<(), Error> {
         while self.has_more() && self.weight < budget {
             let wanted = self.rows_for(budget - self.weight);
             let end = self.end.min(self.position.saturating_add(wanted));
-            let mut rows = client.open_rows(&self.path, self.position..end, &COLUMNS);
+            let mut rows = client.open_rows(path, self.position..end, &COLUMNS);
             let first = self.position;
             while self.weight < budget
                 && let Some(row) = rows.next().await?

@@ -25,6 +25,10 @@ pub(crate) struct Counts {
     pub(crate) lines: u64,
     /// Bytes of these.
     pub(crate) bytes: u64,
+    /// Lines that rows name as dropped.
+    pub(crate) dropped_lines: u64,
+    /// Their bytes.
+    pub(crate) dropped_bytes: u64,
     /// The first row whose `seq` is not its number.
     pub(crate) out_of_order: Option<u64>,
 }
@@ -110,8 +114,9 @@ fn absent(incarnation: &Incarnation, tables: &[Table], options: &Options) -> Vec
     wanted.into_iter().map(Process::Worker).collect()
 }
 
-async fn count(client: &Client, table: &Table) -> Result<Counts, Error> {
-    let columns = [column::MESSAGE, column::SEQ, column::LINE_END, column::DROPPED_LINES];
+pub(super) async fn count(client: &Client, table: &Table) -> Result<Counts, Error> {
+    let columns =
+        [column::MESSAGE, column::SEQ, column::LINE_END, column::DROPPED_LINES, column::DROPPED_BYTES];
     let mut rows = client.open_rows(&table.path, 0..table.rows, &columns);
     let mut counts = Counts::default();
     while let Some(row) = rows.next().await? {
@@ -120,7 +125,10 @@ async fn count(client: &Client, table: &Table) -> Result<Counts, Error> {
             counts.out_of_order.get_or_insert(counts.rows);
         }
         counts.rows += 1;
-        if row.get(column::DROPPED_LINES).is_none_or(ValueExt::is_entity) {
+        if let Some(lines) = row.get(column::DROPPED_LINES).and_then(ValueExt::as_uint) {
+            counts.dropped_lines += lines;
+            counts.dropped_bytes += row.get(column::DROPPED_BYTES).and_then(ValueExt::as_uint).unwrap_or(0);
+        } else {
             counts.lines += 1;
             // Null stands for a newline, which is a byte too.
             let bytes = length(column::MESSAGE).unwrap_or(0) + length(column::LINE_END).unwrap_or(1);
@@ -233,7 +241,8 @@ mod tests {
         TableRecord { state: TableState::Closed, rows: 3, lines: 3, bytes: 30, ..TableRecord::default() }
     }
 
-    const WHOLE: Counts = Counts { rows: 3, lines: 3, bytes: 30, out_of_order: None };
+    const WHOLE: Counts =
+        Counts { rows: 3, lines: 3, bytes: 30, dropped_lines: 0, dropped_bytes: 0, out_of_order: None };
 
     fn said(record: Option<&TableRecord>, counts: Counts, end: End) -> String {
         judge(record, counts, end).to_string()

@@ -22,7 +22,7 @@ use super::{Clock, Driver, GuardLine, Leadership, Lifeline, Reaping, Starter, sa
 use crate::job::{
     self, Environment, JobPlan, LogPlan, Prefix, SidecarPlan, StartUpError, Started, WorkerPlan,
 };
-use crate::logs::{self, Logs, Table};
+use crate::logs::{self, Logs};
 use crate::metrics::{self, Facts, Monitor, Questions};
 use crate::oom::OomWatch;
 use crate::output::{Pump, Sink, Style};
@@ -226,15 +226,10 @@ async fn run_started(
 /// Starts the shipper, if lines go into tables.
 fn start_logs(plan: &JobPlan, node_count: usize, incarnation: u32) -> io::Result<Draining> {
     let Some(LogPlan { client, settings, yt_path }) = &plan.logs else { return Ok(Draining::none()) };
-    let workers = plan.workers.iter().map(|worker| Table {
-        path: cypress::worker_log(yt_path, incarnation, worker.rank),
-        name: format!("worker-{}", worker.rank),
-    });
+    let workers = plan.workers.iter().map(|worker| cypress::worker_log(yt_path, incarnation, worker.rank));
     let count = plan.sidecars.len();
-    let sidecars = (0..count).map(|index| Table {
-        path: cypress::sidecar_log(yt_path, incarnation, plan.node_rank, count, index),
-        name: format!("sidecar-{index}"),
-    });
+    let sidecars =
+        (0..count).map(|index| cypress::sidecar_log(yt_path, incarnation, plan.node_rank, count, index));
     let logs = Logs::start(logs::Plan {
         client: client.clone(),
         settings: *settings,

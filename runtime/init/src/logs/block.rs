@@ -3,14 +3,8 @@
 //! A block is a sequence of records; a record is what one read gave of whole rows, with a header. The same bytes lie
 //! in memory and in the spool.
 
-use std::ops::Range;
-
 use bytes::Bytes;
-
-use crate::metrics::OutputStream;
-
-/// Header of a record: stream, attempt, time, length.
-const HEADER_BYTES: usize = 1 + 4 + 8 + 4;
+pub(super) use tractorun_contract::logs::spool::Record;
 
 /// Rows that are kept together.
 #[derive(Debug, Clone)]
@@ -20,12 +14,21 @@ pub(super) struct Block {
     pub(super) rows: u64,
     /// What the process wrote: without headers.
     pub(super) bytes: u64,
+    /// Rows and bytes that the process wrote before.
+    pub(super) before: Written,
     /// Blocks that are older have smaller numbers, whatever their table.
     pub(super) age: u64,
     /// Attempt of its first record.
     pub(super) attempt: u32,
     /// When its first record was read, in microseconds since 1970.
     pub(super) since_us: u64,
+}
+
+/// How much a process has written.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Written {
+    pub(super) rows: u64,
+    pub(super) bytes: u64,
 }
 
 /// Where a block is.
@@ -56,45 +59,15 @@ pub(super) struct Dropped {
     pub(super) time_us: u64,
 }
 
-/// Header of a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Record {
-    pub(super) stream: OutputStream,
-    pub(super) attempt: u32,
-    /// When it was read, in microseconds since 1970.
-    pub(super) time_us: u64,
-}
+// === impl Block ===
 
-// === impl Record ===
-
-impl Record {
-    /// Appends a record with that payload, in two parts.
-    pub(super) fn write(&self, head: &[u8], tail: &[u8], out: &mut Vec<u8>) {
-        let Self { stream, attempt, time_us } = *self;
-        out.push(match stream {
-            OutputStream::Stdout => 1,
-            OutputStream::Stderr => 2,
-        });
-        out.extend_from_slice(&attempt.to_le_bytes());
-        out.extend_from_slice(&time_us.to_le_bytes());
-        // A read and the rest of a row are far below 4 GiB.
-        let length = u32::try_from(head.len() + tail.len()).unwrap_or(u32::MAX);
-        out.extend_from_slice(&length.to_le_bytes());
-        out.extend_from_slice(head);
-        out.extend_from_slice(tail);
-    }
-
-    /// The record that begins at `at`, and where its payload is; `None` at the end of the block.
-    pub(super) fn read(block: &[u8], at: usize) -> Option<(Self, Range<usize>)> {
-        let header = block.get(at..at + HEADER_BYTES)?;
-        let (stream, rest) = header.split_first()?;
-        let (attempt, rest) = rest.split_first_chunk()?;
-        let (time_us, rest) = rest.split_first_chunk()?;
-        let (length, _) = rest.split_first_chunk()?;
-        let stream = if *stream == 1 { OutputStream::Stdout } else { OutputStream::Stderr };
-        let record =
-            Self { stream, attempt: u32::from_le_bytes(*attempt), time_us: u64::from_le_bytes(*time_us) };
-        let start = at + HEADER_BYTES;
-        Some((record, start..start + u32::from_le_bytes(*length) as usize))
+impl Block {
+    /// Bytes that it takes, wherever it is.
+    pub(super) fn size(&self) -> u64 {
+        match &self.content {
+            Content::Memory(bytes) => bytes.len() as u64,
+            Content::Spooled(extent) => extent.length,
+            Content::Dropped(_) => 0,
+        }
     }
 }

@@ -2,41 +2,15 @@
 //!
 //! Nothing is taken away: the rows of a stream, each with its end, joined, are the stream.
 
-use memchr::{memchr2, memrchr2};
+use memchr::memrchr2;
 use tractorun_contract::logs::MAX_MESSAGE_BYTES;
-
-/// What ended a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum LineEnd {
-    /// `\n`.
-    Newline,
-    /// `\r`.
-    Return,
-    /// `\r\n`.
-    ReturnNewline,
-    /// Nothing: the line goes on in the next row, or the stream ended.
-    None,
-}
+pub(super) use tractorun_contract::logs::{LineEnd, first_row, rows};
 
 /// The beginning of a row whose end has not come. It holds no `\n`, and a `\r` only as its last byte: whether that is
 /// an end of its own is known when the next byte comes.
 #[derive(Debug, Default)]
 pub(super) struct Cutter {
     carry: Vec<u8>,
-}
-
-// === impl LineEnd ===
-
-impl LineEnd {
-    /// The bytes that it stands for.
-    pub(super) fn bytes(self) -> &'static [u8] {
-        match self {
-            Self::Newline => b"\n",
-            Self::Return => b"\r",
-            Self::ReturnNewline => b"\r\n",
-            Self::None => b"",
-        }
-    }
 }
 
 // === impl Cutter ===
@@ -84,29 +58,6 @@ fn end_of_last_row(bytes: &[u8]) -> Option<usize> {
     memrchr2(b'\n', b'\r', known).map(|index| index + 1)
 }
 
-/// The rows of bytes that a [`Cutter`] has emitted: their messages and what ended them.
-pub(super) fn rows(mut bytes: &[u8]) -> impl Iterator<Item = (&[u8], LineEnd)> {
-    std::iter::from_fn(move || {
-        let (message, end, rest) = first_row(bytes)?;
-        bytes = rest;
-        Some((message, end))
-    })
-}
-
-/// The first row and what follows it.
-pub(super) fn first_row(bytes: &[u8]) -> Option<(&[u8], LineEnd, &[u8])> {
-    if bytes.is_empty() {
-        return None;
-    }
-    let Some(index) = memchr2(b'\n', b'\r', bytes) else { return Some((bytes, LineEnd::None, &[])) };
-    let end = match (bytes[index], bytes.get(index + 1)) {
-        (b'\n', _) => LineEnd::Newline,
-        (_, Some(b'\n')) => LineEnd::ReturnNewline,
-        _ => LineEnd::Return,
-    };
-    Some((&bytes[..index], end, &bytes[index + end.bytes().len()..]))
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -134,7 +85,7 @@ mod tests {
 
     #[test]
     fn rows_end_at_newlines_and_at_returns() {
-        use LineEnd::{Newline, None, Return, ReturnNewline};
+        use LineEnd::{Newline, Nothing, Return, ReturnNewline};
         let chunks: [&[u8]; 4] = [b"one\n\n\r 10", b"%\r", b"\n 20%\r", b"30%\rlast"];
         let expected = [
             row("one", Newline),
@@ -143,7 +94,7 @@ mod tests {
             row(" 10%", ReturnNewline),
             row(" 20%", Return),
             row("30%", Return),
-            row("last", None),
+            row("last", Nothing),
         ];
         assert_eq!(cut(&chunks), expected);
         assert_eq!(cut(&[b"\r", b"\r", b"\r"]), [row("", Return), row("", Return), row("", Return)]);

@@ -22,7 +22,6 @@ mod gauge;
 mod pace;
 mod queue;
 mod relief;
-mod remains;
 mod rows;
 mod shipper;
 mod spool;
@@ -38,6 +37,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::error;
 use tractorun_contract::job_spec::LogOverflow;
+use tractorun_contract::logs::spool::FOLDER;
 use tractorun_yt::ClientConfig;
 
 use crate::metrics::OutputStream;
@@ -80,17 +80,8 @@ pub struct Plan {
     pub job_id: String,
     /// Where lines may be kept on disk.
     pub folder: PathBuf,
-    /// The tables of this node.
-    pub tables: Vec<Table>,
-}
-
-/// A table to be filled.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Table {
-    /// Its path on the cluster.
-    pub path: String,
-    /// Whose it is, for people and files: `worker-3`.
-    pub name: String,
+    /// Paths of the tables of this node.
+    pub tables: Vec<String>,
 }
 
 /// How it ended.
@@ -245,7 +236,7 @@ impl Feed {
 
 /// Where lines are kept in a sandbox.
 pub fn folder_in(sandbox: &Path) -> PathBuf {
-    sandbox.join(".tractorun").join("logs")
+    sandbox.join(FOLDER.iter().collect::<PathBuf>())
 }
 
 /// Microseconds since 1970.

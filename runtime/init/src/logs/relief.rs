@@ -44,9 +44,9 @@ impl Relief {
         while queue.with(|store| store.memory()) >= marks.high {
             let (block, spooled) = queue.with(|store| (store.oldest_in_memory(), store.spooled()));
             // All of it is on its way.
-            let Some((table, at, bytes)) = block else { return };
-            if self.disk == Disk::Usable && spooled + bytes.len() as u64 <= self.spool_bytes {
-                match self.spool.append(&bytes) {
+            let Some((table, at, block)) = block else { return };
+            if self.disk == Disk::Usable && spooled + block.size() <= self.spool_bytes {
+                match self.spool.append(table, &block) {
                     Ok(extent) => queue.with(|store| store.moved(table, at, extent)),
                     Err(error) => {
                         warn!("cannot keep lines on disk in `{}`: {error}", self.spool.folder().display());

@@ -98,13 +98,9 @@ fn write_beginning(record: &Record, out: &mut Vec<u8>) {
     out.clear();
     out.push(b'{');
     let Record { stream, attempt, time_us } = *record;
-    let fd = match stream {
-        OutputStream::Stdout => "stdout",
-        OutputStream::Stderr => "stderr",
-    };
     write_uint(column::DATETIME, time_us / 1_000_000, out);
     write_key(column::FD, out);
-    write_string(fd.as_bytes(), out);
+    write_string(stream.name().as_bytes(), out);
     out.push(b';');
     write_uint(column::TIMESTAMP, time_us, out);
     write_uint(column::ATTEMPT, attempt.into(), out);
@@ -169,7 +165,7 @@ mod tests {
     use ytsaurus_yson::de::StreamDeserializer;
 
     use super::*;
-    use crate::logs::spool::Spool;
+    use crate::logs::spool::{Spool, tests::header};
     use crate::logs::store::{Limit, Store};
 
     /// `seq`, `fd`, `message`, `line_end`, `attempt`.
@@ -194,7 +190,7 @@ mod tests {
         store.push(0, &record(OutputStream::Stdout, 0), b"he", b"llo\n\xff\0\r\n\n");
         store.push(0, &record(OutputStream::Stderr, 300), b"50%\rend", b"");
         let lot = store.take(0, ALL).unwrap();
-        let rows = decode(&encode(lot.blocks, Spool::new("/nonexistent".into()).reader(), 127));
+        let rows = decode(&encode(lot.blocks, Spool::new("/nonexistent".into(), &header()).reader(), 127));
         let shown: Vec<_> = rows
             .iter()
             .map(|row| {
@@ -224,7 +220,7 @@ mod tests {
     #[test]
     fn pieces_are_small_however_many_rows_a_block_has_and_spooled_blocks_are_the_same() {
         let folder = tempfile::tempdir().unwrap();
-        let mut spool = Spool::new(folder.path().to_owned());
+        let mut spool = Spool::new(folder.path().to_owned(), &header());
         let mut store = Store::new(1);
         let record = Record { stream: OutputStream::Stdout, attempt: 0, time_us: 7 };
         for size in [1, 100_000, 1_000_000] {
@@ -242,8 +238,8 @@ mod tests {
             whole.extend_from_slice(&piece);
         }
         assert_eq!(rows as u64, in_memory.after.rows);
-        while let Some((table, at, bytes)) = store.oldest_in_memory() {
-            let extent = spool.append(&bytes).unwrap();
+        while let Some((table, at, block)) = store.oldest_in_memory() {
+            let extent = spool.append(table, &block).unwrap();
             store.moved(table, at, extent);
         }
         let spooled = store.take(0, ALL).unwrap();
@@ -258,7 +254,7 @@ mod tests {
         store.push(0, &record, b"gone\ngone too\n", b"");
         store.drop_oldest(3_000_000).unwrap();
         let lot = store.take(0, ALL).unwrap();
-        let rows = decode(&encode(lot.blocks, Spool::new("/nonexistent".into()).reader(), 5));
+        let rows = decode(&encode(lot.blocks, Spool::new("/nonexistent".into(), &header()).reader(), 5));
         let [row] = &rows[..] else { panic!("{rows:?}") };
         let number = |key| row.get(key).and_then(ValueExt::as_uint);
         assert_eq!(

@@ -35,6 +35,7 @@ use crate::supervisor::{Action, Event};
 
 use snapshot::Snapshot;
 pub use snapshot::{Facts, Kind, Phase, Placed};
+pub use tractorun_contract::logs::Stream as OutputStream;
 
 /// Questions that wait at a time; more than the server has connections would be pointless.
 const QUESTIONS: usize = 32;
@@ -77,15 +78,6 @@ pub struct OutputCounts {
 struct StreamCounts {
     bytes: AtomicU64,
     lines: AtomicU64,
-}
-
-/// Which stream of a process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OutputStream {
-    /// Its stdout.
-    Stdout,
-    /// Its stderr.
-    Stderr,
 }
 
 // === impl Monitor ===

@@ -3,6 +3,7 @@
 //! All mistakes are reported at once, as for the options of a run.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use regex::bytes::Regex;
 use tractorun_contract::ranks::Ranks;
@@ -26,8 +27,10 @@ pub(crate) enum Request {
 /// Which lines, and how they are shown.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
-    /// Directory of the run.
+    /// Directory of the run; empty where a spool is read.
     pub(crate) yt_path: String,
+    /// A file that an init has left, or a folder that holds some.
+    pub(crate) spool: Option<PathBuf>,
     /// Which incarnation; the newest if none is named.
     pub(crate) incarnation: Option<u32>,
     /// Which workers and sidecars.
@@ -87,6 +90,8 @@ pub(crate) enum Task {
     Show,
     /// Count them and see whether any are missing.
     Verify,
+    /// Add those of a spool to their tables.
+    Ship,
 }
 
 /// Whether the end of the tables is the end.
@@ -133,6 +138,8 @@ enum Key {
     Json,
     Collapse,
     Verify,
+    Spool,
+    Ship,
     Help,
 }
 
@@ -148,7 +155,7 @@ pub(crate) struct Spec {
 }
 
 /// Every option, in the order `--help` shows them.
-pub(crate) static SPECS: [Spec; 13] = [
+pub(crate) static SPECS: [Spec; 15] = [
     with_value("incarnation", "N", Key::Incarnation, "Logs of that incarnation (default: the newest)"),
     with_value("rank", "RANKS", Key::Rank, "Workers of these ranks only, such as 0,3,8-15, or none"),
     with_value("sidecar", "NUMBERS", Key::Sidecar, "Sidecars of these numbers, or all (default: none)"),
@@ -166,6 +173,8 @@ pub(crate) static SPECS: [Spec; 13] = [
         "Show what many ranks print alike as one line: always, never or auto, which is on a terminal (default)",
     ),
     switch("verify", None, Key::Verify, "Say whether the tables hold all that the workers wrote; 1 if not"),
+    with_value("spool", "PATH", Key::Spool, "Lines that an init has left behind, in that file or folder"),
+    switch("ship", None, Key::Ship, "Add the lines of the spool to their tables, unless they are there"),
     switch("help", Some('h'), Key::Help, "Print this help"),
 ];
 
@@ -238,6 +247,7 @@ pub(crate) fn parse(words: impl IntoIterator<Item = OsString>, now: Micros) -> R
 struct Scan {
     now: Micros,
     paths: Vec<String>,
+    spool: Option<PathBuf>,
     incarnation: Option<u32>,
     workers: Option<Wanted>,
     sidecars: Option<Wanted>,
@@ -256,6 +266,7 @@ impl Scan {
         Self {
             now: 0,
             paths: Vec::new(),
+            spool: None,
             incarnation: None,
             workers: None,
             sidecars: None,
@@ -320,9 +331,37 @@ impl Scan {
                 self.collapse = choice(value, &choices)?;
             }
             Key::Verify => self.task = Task::Verify,
+            Key::Ship => self.task = Task::Ship,
+            Key::Spool => self.spool = Some(PathBuf::from(value)),
             Key::Help => {}
         }
         Ok(())
+    }
+
+    /// What goes with `--spool`, and what goes with nothing else.
+    fn check_spool(&mut self) {
+        if self.spool.is_none() {
+            if self.task == Task::Ship {
+                self.problem("`--ship` adds the lines of a spool: `--spool <PATH>` is missing".to_owned());
+            }
+            return;
+        }
+        let wrong = [
+            ("--incarnation", self.incarnation.is_some()),
+            ("--follow", self.follow == Follow::UntilOver),
+            ("--verify", self.task == Task::Verify),
+        ];
+        for (option, is_given) in wrong {
+            if is_given {
+                self.problem(format!("`{option}` is about tables: it does not go with `--spool`"));
+            }
+        }
+        let filter = &self.filter;
+        let filtered = filter.stream.is_some() || filter.grep.is_some() || filter.since.is_some();
+        if self.task == Task::Ship && (filtered || self.tail.is_some() || self.format == Format::Json) {
+            let text = "`--ship` adds all lines: only `--rank`, `--sidecar` and `--node` go with it";
+            self.problem(text.to_owned());
+        }
     }
 
     fn finish(mut self) -> Result<Request, Vec<String>> {
@@ -338,10 +377,17 @@ impl Scan {
                 self.problem(text.to_owned());
             }
         }
+        self.check_spool();
         if self.format == Format::Json && self.collapse == Collapse::Always {
             self.problem("`--json` shows every line: `--collapse always` does not go with it".to_owned());
         }
         match &paths[..] {
+            [] if self.spool.is_some() => paths.push(String::new()),
+            [path, ..] if self.spool.is_some() => {
+                let text =
+                    format!("`--spool` says by itself of which run it is: `{path}` does not go with it");
+                self.problem(text);
+            }
             [] => self.problem(
                 "no directory of a run\nhint: `tractorun logs //path/of/the/run`: its `yt_path`, which the \
                  operation's title ends with"
@@ -364,17 +410,18 @@ impl Scan {
         let selection = Selection {
             workers: match (self.workers, &self.sidecars) {
                 (Some(workers), _) => workers,
-                (None, Some(_)) if self.task == Task::Show => Wanted::None,
+                (None, Some(_)) if self.task != Task::Verify => Wanted::None,
                 (None, _) => Wanted::All,
             },
             sidecars: self.sidecars.unwrap_or(match self.task {
-                Task::Show => Wanted::None,
-                Task::Verify => Wanted::All,
+                Task::Show if self.spool.is_none() => Wanted::None,
+                Task::Show | Task::Verify | Task::Ship => Wanted::All,
             }),
             nodes: self.nodes,
         };
         Ok(Request::Logs(Box::new(Options {
             yt_path: paths.remove(0).trim_end_matches('/').to_owned(),
+            spool: self.spool,
             incarnation: self.incarnation,
             selection,
             filter: self.filter,

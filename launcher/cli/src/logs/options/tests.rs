@@ -116,5 +116,22 @@ fn values_are_not_forgotten_and_paths_are_paths() {
         errors(&["//x", "--json", "--collapse", "always"]),
         ["`--json` shows every line: `--collapse always` does not go with it"]
     );
+    assert_eq!(
+        errors(&["//x", "--spool", "x", "-f", "--verify"]),
+        [
+            "`--verify` counts whole tables: only `--incarnation`, `--rank`, `--sidecar` and `--node` go with it",
+            "`--follow` is about tables: it does not go with `--spool`",
+            "`--verify` is about tables: it does not go with `--spool`",
+            "`--spool` says by itself of which run it is: `//x` does not go with it",
+        ]
+    );
+    assert_eq!(
+        errors(&["//x", "--ship"]),
+        ["`--ship` adds the lines of a spool: `--spool <PATH>` is missing"]
+    );
+    assert_eq!(
+        errors(&["--spool", "x", "--ship", "--tail", "3"]),
+        ["`--ship` adds all lines: only `--rank`, `--sidecar` and `--node` go with it"]
+    );
     assert!(matches!(parse(["//x", "--nope", "-h"].map(OsString::from), NOW), Ok(Request::Help)));
 }

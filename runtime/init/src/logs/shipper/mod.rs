@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 use tractorun_contract::logs::TableRecord;
+use tractorun_contract::logs::spool::{self, FileHeader};
 use tractorun_yt::{Client, ClientConfig};
 
 use super::cluster::{NotShipped, Parcel, Tables, open_record};
@@ -46,7 +47,6 @@ pub(super) struct Shipper {
     tables: Tables,
     refusals: Refusals,
     record: TableRecord,
-    names: Vec<String>,
     pace: Pace,
     began: Instant,
     orders: watch::Receiver<Order>,
@@ -107,17 +107,20 @@ impl Shipper {
         };
         let client = Client::new(client)?;
         let count = tables.len();
-        let names = tables.iter().map(|table| table.name.clone()).collect();
-        let paths = tables.into_iter().map(|table| table.path).collect();
+        let header = FileHeader {
+            tractorun_spool: spool::VERSION,
+            node_rank,
+            job_id: job_id.clone(),
+            tables: tables.clone(),
+        };
         let record = open_record(node_rank, job_id);
         Ok(Self {
             queue,
-            relief: Relief::new(Spool::new(folder), settings.spool_bytes, settings.overflow),
-            tables: Tables::new(client, paths, record.clone()),
+            relief: Relief::new(Spool::new(folder, &header), settings.spool_bytes, settings.overflow),
+            tables: Tables::new(client, tables, record.clone()),
             refusals: Refusals::new(count),
             doubt: Doubt::None,
             record,
-            names,
             pace: Pace::new(node_count, count, settings.batch_bytes, settings.batch_age, rand::random()),
             began: Instant::now(),
             orders,
@@ -275,7 +278,8 @@ impl Shipper {
     /// All nodes drain at the same time: each does it at another moment.
     async fn wait_for_turn(&mut self, deadline: Instant) {
         let now = Instant::now();
-        let spread = self.pace.spread(self.names.len()).min(deadline.saturating_duration_since(now) / 2);
+        let spread =
+            self.pace.spread(self.refusals.tables()).min(deadline.saturating_duration_since(now) / 2);
         let turn = now + spread.mul_f64(rand::random());
         tokio::select! {
             biased;

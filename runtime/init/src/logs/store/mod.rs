@@ -8,9 +8,7 @@ mod lot;
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
-
-use super::block::{Block, Content, Dropped, Extent, Record};
+use super::block::{Block, Content, Dropped, Extent, Record, Written};
 use super::cut;
 pub(super) use lot::{Limit, Loss, Lot, Pending, Totals};
 
@@ -42,6 +40,8 @@ struct Table {
     open_bytes: u64,
     open_attempt: u32,
     open_since_us: u64,
+    /// What all blocks that were closed hold.
+    closed: Written,
     /// What is in the table.
     committed: Totals,
 }
@@ -78,6 +78,12 @@ impl Store {
     /// What is in all tables taken together.
     pub(super) fn committed_to_all(&self) -> Totals {
         self.tables.iter().fold(Totals::default(), |sum, table| sum.and(table.committed))
+    }
+
+    /// All that the process of a table has written, in whole blocks.
+    pub(super) fn written(&mut self, table: usize) -> Written {
+        self.tables[table].close_block(&mut self.next_age);
+        self.tables[table].closed
     }
 
     /// What is in a table.
@@ -166,18 +172,14 @@ impl Store {
     }
 
     /// The oldest block in memory that is not on its way.
-    pub(super) fn oldest_in_memory(&mut self) -> Option<(usize, usize, Bytes)> {
+    pub(super) fn oldest_in_memory(&mut self) -> Option<(usize, usize, Block)> {
         let in_memory = |block: &Block| matches!(block.content, Content::Memory(_));
         let mut oldest = self.oldest(in_memory);
         if oldest.is_none() {
             self.close_blocks();
             oldest = self.oldest(in_memory);
         }
-        let (table, block) = oldest?;
-        match &self.tables[table].blocks[block].content {
-            Content::Memory(bytes) => Some((table, block, bytes.clone())),
-            _ => None,
-        }
+        oldest.map(|(table, block)| (table, block, self.tables[table].blocks[block].clone()))
     }
 
     /// That block is in the spool now.
@@ -258,28 +260,18 @@ impl Table {
         let mut bytes = std::mem::take(&mut self.open);
         // A vector grows by doubling, and what it has too much is counted nowhere.
         bytes.shrink_to_fit();
+        let before = self.closed;
+        self.closed = Written { rows: before.rows + self.open_rows, bytes: before.bytes + self.open_bytes };
         self.blocks.push_back(Block {
             content: Content::Memory(bytes.into()),
             rows: std::mem::take(&mut self.open_rows),
             bytes: std::mem::take(&mut self.open_bytes),
+            before,
             age: *next_age,
             attempt: self.open_attempt,
             since_us: self.open_since_us,
         });
         *next_age += 1;
-    }
-}
-
-// === impl Block ===
-
-impl Block {
-    /// Bytes that it takes, wherever it is.
-    fn size(&self) -> u64 {
-        match &self.content {
-            Content::Memory(bytes) => bytes.len() as u64,
-            Content::Spooled(extent) => extent.length,
-            Content::Dropped(_) => 0,
-        }
     }
 }
 

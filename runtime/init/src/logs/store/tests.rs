@@ -1,5 +1,6 @@
 //! Whatever happens to lines in between, each is committed or dropped once.
 
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
@@ -112,11 +113,12 @@ proptest! {
                     pinned[table] = None;
                     store.unpin(table);
                 }
-                4 => if let Some((table, block, bytes)) = store.oldest_in_memory() {
+                4 => if let Some((table, at, block)) = store.oldest_in_memory() {
+                        let Content::Memory(bytes) = block.content else { panic!("it is in memory") };
                     let extent = Extent { offset, length: bytes.len() as u64 };
                     offset += extent.length;
                     spool.insert(extent.offset, bytes);
-                    store.moved(table, block, extent);
+                    store.moved(table, at, extent);
                 },
                 5 => for extent in store.drop_oldest(1).into_iter().flatten() {
                     spool.remove(&extent.offset).unwrap();

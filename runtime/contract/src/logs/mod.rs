@@ -17,8 +17,13 @@
 //!
 //! Every table has the attribute [`TABLE_ATTRIBUTE`], a [`TableRecord`]. It is created as `open` and set to `closed`
 //! together with the last rows. A table that is `open` though nobody writes any more belongs to an init that was
-//! killed: what it had read and not committed is missing, and nobody knows how much that was.
+//! killed: what it had read and not committed is missing, and nobody knows how much that was. Some of it may be in
+//! its [`spool`].
 
+mod row;
+pub mod spool;
+
+pub use row::{LineEnd, Stream, first_row, rows};
 use serde::{Deserialize, Serialize};
 
 /// Name of the attribute of a log table that holds its [`TableRecord`].
