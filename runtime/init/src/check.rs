@@ -13,6 +13,7 @@ use tractorun_contract::env::yt;
 use tractorun_sys::CpuSet;
 use tractorun_yt::{Client, ClientConfig};
 
+use crate::image_env;
 use crate::job::placement::{Machine, devices};
 use crate::job::{Environment, hardware_root};
 
@@ -63,6 +64,7 @@ pub async fn check(environment: &Environment) -> Report {
         memory(root),
         shared_memory(root),
         ports(environment),
+        image(environment),
         cluster(environment).await,
     ];
     Report { findings }
@@ -152,6 +154,19 @@ fn ports(environment: &Environment) -> Finding {
         (0, true) => finding("ports", Grade::Fine, "none given: this is no job"),
         (_, true) => finding("ports", Grade::Fine, format!("{free} free")),
         (_, false) => finding("ports", Grade::Warning, format!("{free} free\n{}", taken.join("\n"))),
+    }
+}
+
+/// What an image keeps for its jobs.
+fn image(environment: &Environment) -> Finding {
+    match image_env::restore(environment) {
+        Ok(restored) if restored.names.is_empty() => {
+            finding("image", Grade::Fine, "no variables of its own that this environment lacks")
+        }
+        Ok(restored) => {
+            finding("image", Grade::Fine, format!("gives jobs {}", image_env::list(&restored.names)))
+        }
+        Err(error) => finding("image", Grade::Failed, error.to_string()),
     }
 }
 
@@ -260,6 +275,19 @@ mod tests {
         let json: Value = serde_json::from_str(&report.show(Format::Json)).unwrap();
         assert_eq!((&json["fine"], &json["checks"][0]["status"]), (&json!(true), &json!("warning")));
         assert_eq!(json["checks"][0]["lines"][0], "7");
+    }
+
+    #[tokio::test]
+    async fn what_an_image_gives_its_jobs_is_told_and_a_damaged_file_fails() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("env");
+        let name = file.to_str().unwrap();
+        let look = || image(&[("TRACTORUN_IMAGE_ENV", name), ("A", "1")].into_iter().collect());
+        assert_eq!(look().text, "no variables of its own that this environment lacks");
+        std::fs::write(&file, "tractorun-env 1\0A=2\0B=hidden\0C=\0").unwrap();
+        assert_eq!((look().grade, look().text.as_str()), (Grade::Fine, "gives jobs B, C"));
+        std::fs::write(&file, "torn").unwrap();
+        assert_eq!(look().grade, Grade::Failed);
     }
 
     #[tokio::test]

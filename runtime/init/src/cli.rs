@@ -114,8 +114,8 @@ With TRACTORUN_JOB_SPEC it is one node of a distributed job: it finds the other 
 carries their output, and stops everything on all nodes when one of them fails. The launcher, tractorun, starts
 it so.
 
-With `check` it says what the machine offers to a job: GPUs, CPUs, memory, /dev/shm, the job's ports, the cluster
-in YT_PROXY. It changes nothing and ends with 202 if no job can run.
+With `check` it says what the machine offers to a job: GPUs, CPUs, memory, /dev/shm, the job's ports, what the image
+has kept for it, the cluster in YT_PROXY. It changes nothing and ends with 202 if no job can run.
 
 With `save-env`, in a Dockerfile below the last ENV, it keeps the environment of the image for its jobs: YTsaurus
 passes an image's ENV to no job. It leaves out what is a process's own (HOME, PWD, ...), YT_* and TRACTORUN_*, the
