@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tractorun_contract::cypress::{self, incarnation as attribute};
 use tractorun_contract::logs::{SCHEMA, TABLE_ATTRIBUTE, TableRecord, TableState, column};
+use tractorun_contract::sidecar::SidecarId;
 use tractorun_tests::launcher::Launcher;
 use tractorun_tests::{Cluster, Scratch, binaries};
 use tractorun_yt::value::{self, bytes, map, string, uint};
@@ -149,7 +150,13 @@ async fn lines_of_all_ranks_come_in_the_order_of_time() {
     bench.worker(0, &[split, row(30, "line"), gap, restarted.clone()]).await;
     bench.worker(1, &[row(20, b"\xff\x00\x80".to_vec()), bar, Row { micros: 61, ..restarted }]).await;
     bench.worker(2, &[Row { stream: "stderr", ..row(40, "error: no") }]).await;
-    bench.table(&cypress::sidecar_log(RUN, 0, 0, 1, 0), &[row(5, "side")], &TableRecord::default()).await;
+    bench
+        .table(
+            &cypress::sidecar_log(RUN, 0, (0, 1), 1, SidecarId::Index(0)),
+            &[row(5, "side")],
+            &TableRecord::default(),
+        )
+        .await;
 
     // Bytes, and not text: one line is no UTF-8.
     let output = Command::new(binaries::tractorun())

@@ -118,7 +118,6 @@ mod tests {
             assert!(script.contains("mesh.node-count"), "{shell}");
             assert!(Name::ALL.iter().all(|name| script.contains(name.word())), "{shell}");
             assert!(script.contains("now"), "{shell}");
-            assert!(!script.contains("tensorproxy"), "{shell}");
         }
     }
 

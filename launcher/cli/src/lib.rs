@@ -19,4 +19,5 @@ pub mod pack;
 pub mod report;
 pub mod runs;
 pub mod settings;
+pub mod tensorproxy;
 pub mod upload;

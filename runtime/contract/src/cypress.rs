@@ -1,5 +1,7 @@
 //! Paths and attributes under `yt_path`, as the Python tractorun lays them out.
 
+use crate::sidecar::SidecarId;
+
 /// Attribute of `yt_path` with the number of the newest incarnation; -1 before the first.
 pub const INCARNATION_ID: &str = "incarnation_id";
 
@@ -46,16 +48,20 @@ pub fn worker_log(yt_path: &str, incarnation: u32, rank: u32) -> String {
     format!("{}/workers/{rank}", logs(yt_path, incarnation))
 }
 
-/// Log table of a sidecar: of those of all nodes, each node with `sidecar_count`, the `index`-th of that node.
+/// Log table of a sidecar of the node of that rank, in a job of `node_count` nodes with `sidecar_count` sidecars of the
+/// user's each: these are counted node by node, and behind all of them come the tensorproxies by node.
 pub fn sidecar_log(
     yt_path: &str,
     incarnation: u32,
-    node_rank: u32,
-    sidecar_count: usize,
-    index: usize,
+    (node_rank, node_count): (u32, u32),
+    sidecar_count: u32,
+    sidecar: SidecarId,
 ) -> String {
-    // A node has few sidecars: what does not fit into memory cannot be counted either.
-    let number = node_rank as usize * sidecar_count + index;
+    // So many sidecars that these do not fit would not fit into memory either.
+    let number = match sidecar {
+        SidecarId::Index(index) => u64::from(node_rank) * u64::from(sidecar_count) + u64::from(index),
+        SidecarId::Tensorproxy => u64::from(node_count) * u64::from(sidecar_count) + u64::from(node_rank),
+    };
     format!("{}/sidecars/{number}", logs(yt_path, incarnation))
 }
 
@@ -68,6 +74,9 @@ mod tests {
         assert_eq!(incarnation("//tmp/x", 7), "//tmp/x/incarnations/00007");
         assert_eq!(primary_lock("//tmp/x"), "//tmp/x/primary_lock");
         assert_eq!(worker_log("//tmp/x", 7, 12), "//tmp/x/logs/7/workers/12");
-        assert_eq!(sidecar_log("//tmp/x", 0, 3, 2, 1), "//tmp/x/logs/0/sidecars/7");
+        let sidecar = |sidecar| sidecar_log("//tmp/x", 0, (3, 5), 2, sidecar);
+        assert_eq!(sidecar(SidecarId::Index(1)), "//tmp/x/logs/0/sidecars/7");
+        // The last of the user's is 9.
+        assert_eq!(sidecar(SidecarId::Tensorproxy), "//tmp/x/logs/0/sidecars/13");
     }
 }

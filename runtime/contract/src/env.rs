@@ -78,6 +78,8 @@ pub mod worker {
     pub const JAX_PROCESS_ID: &str = "JAX_PROCESS_ID";
     /// Path of the worker's own JSON: mesh, indices, endpoints, incarnation, paths.
     pub const TRACTO_CONFIG: &str = "TRACTO_CONFIG";
+    /// `TensorStore` and what reads through it: `host:port` of the node's tensorproxy.
+    pub const TS_GRPC_ADDRESS: &str = "TS_GRPC_ADDRESS";
     /// Python's module path, which the bound libraries are put in front of.
     pub const PYTHONPATH: &str = "PYTHONPATH";
     /// Threads of a parallel region of OpenMP, and of most libraries for numbers.

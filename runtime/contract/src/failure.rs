@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::sidecar::SidecarId;
+
 pub use fates::{Fate, FateGroup, Fates, RecordedExit};
 pub use oom::{OomEvidence, OutOfMemory};
 pub use sidecar_end::{MAX_SIDECAR_RECORDS, SIDECAR_LINES, SIDECARS_ATTRIBUTE, SidecarEnd};
@@ -56,7 +58,7 @@ pub struct Failure {
     pub not_restarted: Option<NotRestarted>,
     /// The kernel's word that the node ran out of memory, if it says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub oom: Option<OutOfMemory>,
+    pub oom: Option<Box<OutOfMemory>>,
     /// What became of all other workers; empty until it is known. The record is written twice: at once, so that
     /// there is one whatever happens, and once more when all nodes have stopped.
     #[serde(default, skip_serializing_if = "Fates::is_empty")]
@@ -101,22 +103,22 @@ pub enum Cause {
     },
     /// A sidecar that should never end exited, with whatever code.
     SidecarExited {
-        /// Its index.
-        sidecar: u32,
+        /// Which.
+        sidecar: SidecarId,
         /// Its exit code.
         code: u8,
     },
     /// A sidecar that should never end was killed by a signal.
     SidecarKilled {
-        /// Its index.
-        sidecar: u32,
+        /// Which.
+        sidecar: SidecarId,
         /// Name of the signal, such as `SIGKILL`.
         signal: String,
     },
     /// A sidecar that should never end could not be started.
     SidecarNotStarted {
-        /// Its index.
-        sidecar: u32,
+        /// Which.
+        sidecar: SidecarId,
         /// Command and reason, on one line.
         reason: String,
     },
@@ -147,7 +149,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.rank, self.cause.sidecar()) {
             (Some(rank), _) => write!(f, "rank {rank} on ")?,
-            (None, Some(sidecar)) => write!(f, "sidecar {sidecar} on ")?,
+            (None, Some(sidecar)) => write!(f, "{sidecar} on ")?,
             (None, None) => {}
         }
         write!(f, "node {} ({}) ", self.node_rank, self.host)?;
@@ -206,8 +208,8 @@ impl fmt::Display for NotRestarted {
 // === impl Cause ===
 
 impl Cause {
-    /// Index of the sidecar, where a sidecar failed.
-    pub fn sidecar(&self) -> Option<u32> {
+    /// Which sidecar, where a sidecar failed.
+    pub fn sidecar(&self) -> Option<SidecarId> {
         match self {
             Self::SidecarExited { sidecar, .. }
             | Self::SidecarKilled { sidecar, .. }
@@ -250,9 +252,14 @@ mod tests {
             failure(Cause::WorkerExited { code: 7 }).to_string(),
             "rank 3 on node 1 (gpu-7) exited with code 7 after 12.3 s"
         );
-        let mut sidecar = failure(Cause::SidecarExited { sidecar: 1, code: 0 });
+        let mut sidecar = failure(Cause::SidecarExited { sidecar: SidecarId::Index(1), code: 0 });
         sidecar.rank = None;
         assert_eq!(sidecar.to_string(), "sidecar 1 on node 1 (gpu-7) exited with code 0 after 12.3 s");
+        sidecar.cause = Cause::SidecarExited { sidecar: SidecarId::Tensorproxy, code: 3 };
+        assert_eq!(sidecar.to_string(), "tensorproxy on node 1 (gpu-7) exited with code 3 after 12.3 s");
+        let json = serde_json::to_value(&sidecar).unwrap();
+        assert_eq!(json["sidecar"], "tensorproxy");
+        assert_eq!(serde_json::from_value::<Failure>(json).unwrap(), sidecar);
         let mut lost = failure(Cause::NodeLost { reason: "no heartbeat for 30 s".into() });
         lost.rank = None;
         lost.elapsed_seconds = 0.0;
@@ -274,7 +281,8 @@ mod tests {
 
     #[test]
     fn says_that_memory_ran_out() {
-        let oom = OutOfMemory { kills: 1, evidence: OomEvidence::MemoryEvents, limit_bytes: Some(8 << 30) };
+        let limit_bytes = Some(8 << 30);
+        let oom = Box::new(OutOfMemory { kills: 1, evidence: OomEvidence::MemoryEvents, limit_bytes });
         let mut killed = failure(Cause::WorkerKilled { signal: "SIGKILL".into() });
         killed.oom = Some(oom.clone());
         assert_eq!(

@@ -13,10 +13,11 @@ use serde_json::{Map, Value};
 pub use self::failures::{Preemption, PreemptionSignal, Restarts, Timeouts};
 pub use self::files::{Bind, CypressBind, Lib, PartCount, part_name};
 pub use self::lines::{LinePrefix, LogMode, LogOverflow, Logs};
-pub use self::sidecars::{RestartPolicy, Sidecar};
+pub use self::sidecars::{RestartPolicy, Sidecar, Tensorproxy};
 pub use self::variables::{EnvScope, EnvSource, EnvVar};
 pub use self::version::{SPEC_VERSION, SpecVersion};
 use crate::placement::Placement;
+use crate::topology::TENSORPROXY_PORT_COUNT;
 
 mod failures;
 mod files;
@@ -47,6 +48,10 @@ pub struct JobSpec {
     /// Processes beside the workers of every node, in the order they are started.
     #[serde(default)]
     pub sidecars: Vec<Sidecar>,
+    /// The tensorproxy, where the job has one. It is started after the sidecars. Where it is the node has two more
+    /// ports, see [`JobSpec::port_count`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tensorproxy: Option<Tensorproxy>,
     /// Archives (tar + zstd) in the sandbox to unpack.
     #[serde(default)]
     pub binds: Vec<Bind>,
@@ -153,6 +158,14 @@ impl JobSpec {
         Ok(serde_json::from_value(value)?)
     }
 
+    /// Number of ports each node asks the cluster for.
+    pub fn port_count(&self) -> u32 {
+        match self.tensorproxy {
+            Some(_) => self.mesh.port_count().saturating_add(TENSORPROXY_PORT_COUNT),
+            None => self.mesh.port_count(),
+        }
+    }
+
     /// Writes the spec as JSON. Equal specs give equal bytes, so that the file cache knows them again.
     pub fn to_json(&self) -> Vec<u8> {
         // Plain data with string keys: there is nothing in it that serde_json could refuse.
@@ -199,6 +212,18 @@ mod tests {
         assert_eq!((&spec.restarts, &spec.preemption), (&Restarts::default(), &None));
         spec.restarts = Restarts { max: 3, window_ms: Some(600_000), backoff_ms: 0, never: vec![2, 137] };
         spec.preemption = Some(Preemption::default());
+        assert_eq!(JobSpec::parse(&spec.to_json()).unwrap(), spec);
+    }
+
+    #[test]
+    fn a_tensorproxy_is_written_only_if_asked_for_and_has_two_ports_behind_all_others() {
+        let mut spec = JobSpec::parse(GOLDEN_1_0.as_bytes()).unwrap();
+        assert_eq!((&spec.tensorproxy, spec.port_count()), (&None, spec.mesh.process_per_node + 2));
+        spec.tensorproxy =
+            Some(Tensorproxy { file: "tensorproxy".into(), restart_policy: RestartPolicy::Always });
+        assert_eq!(spec.port_count(), spec.mesh.process_per_node + 4);
+        let [grpc, monitoring] = spec.mesh.tensorproxy_port_indexes();
+        assert_eq!((grpc, monitoring), (spec.mesh.metrics_port_index() + 1, spec.port_count() - 1));
         assert_eq!(JobSpec::parse(&spec.to_json()).unwrap(), spec);
     }
 

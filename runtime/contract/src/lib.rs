@@ -13,4 +13,5 @@ pub mod logs;
 pub mod placement;
 pub mod ranks;
 pub mod secret;
+pub mod sidecar;
 pub mod topology;

@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::job_spec::Mesh;
 
+/// Ports of a tensorproxy.
+pub const TENSORPROXY_PORT_COUNT: u32 = 2;
+
 /// One worker as `incarnations/<n>/@topology` lists it, by rank.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerAddress {
@@ -35,10 +38,11 @@ impl Mesh {
         node_rank * self.process_per_node + local_rank
     }
 
-    /// Number of ports each node asks the cluster for: one for each worker, one for the control channel and one
-    /// for metrics.
+    /// Number of ports each node needs: one for each worker, one for the control channel and one for metrics. What
+    /// it asks the cluster for is [`JobSpec::port_count`](crate::job_spec::JobSpec::port_count).
     pub fn port_count(self) -> u32 {
-        self.process_per_node + 2
+        // Whoever asks may not have checked the number yet.
+        self.process_per_node.saturating_add(2)
     }
 
     /// Index of the control channel's port among the node's ports.
@@ -50,6 +54,12 @@ impl Mesh {
     /// missing the node has no metrics.
     pub fn metrics_port_index(self) -> u32 {
         self.process_per_node + 1
+    }
+
+    /// Indexes of the tensorproxy's ports among the node's ports, where there is one: for gRPC and for monitoring.
+    /// They come last, so that no other port moves with them.
+    pub fn tensorproxy_port_indexes(self) -> [u32; TENSORPROXY_PORT_COUNT as usize] {
+        [self.port_count(), self.port_count() + 1]
     }
 }
 

@@ -119,7 +119,6 @@ mod tests {
         for option in OPTIONS.iter().filter(|option| !option.help.is_empty()) {
             assert!(text.contains(&format!("  --{}", option.name)), "{} is missing", option.name);
         }
-        assert!(!text.contains("--tensorproxy"), "what has no effect yet is not offered");
         assert!(!text.contains('\x1b'));
     }
 

@@ -64,7 +64,7 @@ fn files(settings: &Settings, cypress: &[CypressFile]) -> Vec<SandboxFile> {
     let binds = binds.map(|(index, bind)| upload(operation::bind_archive(index), &bind.source, false));
     let libs = settings.bind_local_lib.iter().enumerate();
     let libs = libs.map(|(index, path)| upload(operation::lib_archive(index), path, false));
-    own.chain(binds).chain(libs).chain(operation::cypress_files(cypress)).collect()
+    own.chain(binds).chain(libs).chain(operation::cypress_files(settings, cypress)).collect()
 }
 
 fn vault(settings: &Settings, config: Option<&ClientConfig>) -> Vault {

@@ -74,7 +74,8 @@ pub async fn run(invocation: &Invocation, terminal: &Terminal) -> anyhow::Result
 
     let uploader = Uploader::new(client.clone(), terminal.clone());
     let cancel = Cancel::default();
-    let work = prepare_all(settings, &client, init, &uploader, &cancel, terminal);
+    // The largest part of this function's future, and not needed for long.
+    let work = Box::pin(prepare_all(settings, &client, init, &uploader, &cancel, terminal));
     let prepared = interrupts.guard(work).await;
     if !matches!(prepared, Ok(Ok(_))) {
         cancel.request();
@@ -140,8 +141,9 @@ async fn prepare_all(
     terminal: &Terminal,
 ) -> anyhow::Result<(OperationSpec, JobSpec)> {
     // The cluster is asked first: a wrong token or a missing source shows before the work of packing.
-    let (expanded, docker_auth) = future::try_join(
+    let (expanded, (), docker_auth) = future::try_join3(
         async { Ok(crate::binds::expand(client, &settings.bind_cypress).await?) },
+        async { Ok(crate::tensorproxy::check(client, settings.tensorproxy.as_ref()).await?) },
         prepare::docker_auth(client, settings.docker_auth_secret.as_deref(), terminal),
     )
     .await?;
@@ -193,7 +195,7 @@ async fn prepare_all(
         path,
         attributes: BindAttributes { executable: Some(executable), ..BindAttributes::default() },
     });
-    let files: Vec<_> = uploaded.chain(operation::cypress_files(&expanded.files)).collect();
+    let files: Vec<_> = uploaded.chain(operation::cypress_files(settings, &expanded.files)).collect();
     prepare::run_folders(client, &settings.yt_path).await?;
 
     let mut vault = Vault::default();

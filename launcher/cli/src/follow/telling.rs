@@ -210,8 +210,9 @@ mod tests {
         let mut killed = failure(Cause::WorkerKilled { signal: "SIGKILL".into() });
         assert!(of(&killed, Place::Cluster).contains("may help"));
         assert!(of(&killed, Place::Local).contains("this machine's memory"));
+        let limit_bytes = Some(1 << 30);
         killed.oom =
-            Some(OutOfMemory { kills: 1, evidence: OomEvidence::MemoryEvents, limit_bytes: Some(1 << 30) });
+            Some(Box::new(OutOfMemory { kills: 1, evidence: OomEvidence::MemoryEvents, limit_bytes }));
         assert_eq!(of(&killed, Place::Cluster), MORE_MEMORY);
         assert!(of(&killed, Place::Local).contains("no memory left"));
         let other = failure(Cause::WorkerKilled { signal: "SIGTERM".into() });

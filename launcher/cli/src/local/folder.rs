@@ -18,7 +18,8 @@ use anyhow::Context;
 use tokio::io::AsyncWriteExt;
 use tractorun_yt::Client;
 
-use crate::operation::CypressFile;
+use crate::operation::SandboxFile;
+use crate::tensorproxy;
 
 /// The folder of one run.
 #[derive(Debug)]
@@ -68,15 +69,10 @@ impl RunFolder {
     }
 
     /// Adds a Cypress file to what every sandbox gets.
-    pub(super) async fn download(
-        &self,
-        client: &Client,
-        file: &CypressFile,
-        name: &str,
-    ) -> anyhow::Result<()> {
-        let path = self.files().join(name);
+    pub(super) async fn download(&self, client: &Client, file: &SandboxFile) -> anyhow::Result<()> {
+        let path = self.files().join(&file.name);
         let write_failed = || format!("cannot write `{}`", path.display());
-        let read_failed = || format!("bind_cypress: cannot read `{}`", file.path);
+        let read_failed = || format!("cannot read `{}`", file.path);
         let mut local = tokio::fs::File::create(&path).await.with_context(write_failed)?;
         let mut reader = client.open_file(&file.path).await.with_context(read_failed)?;
         while let Some(chunk) = reader.chunk().await.with_context(read_failed)? {
@@ -106,16 +102,18 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Removes the packed copies of what the user has anyway: only logs and what the job wrote stay.
-    pub(super) fn remove_archives(&self) {
+    /// Removes the copies of what the user has anyway, and the tensorproxy's program: only logs and what the job wrote stay.
+    pub(super) fn remove_copies(&self) {
         // `bind-0.tar.zst`, `bind-0.tar.zst.1`
-        let is_archive =
-            |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().contains(".tar.zst"));
+        let is_copy = |path: &Path| {
+            path.file_name()
+                .is_some_and(|name| name == tensorproxy::FILE || name.to_string_lossy().contains(".tar.zst"))
+        };
         let sandboxes = fs::read_dir(&self.path).into_iter().flatten().flatten();
         for entry in
             sandboxes.flat_map(|node| fs::read_dir(node.path().join("sandbox")).into_iter().flatten())
         {
-            if let Some(path) = entry.ok().map(|entry| entry.path()).filter(|path| is_archive(path)) {
+            if let Some(path) = entry.ok().map(|entry| entry.path()).filter(|path| is_copy(path)) {
                 // What stays only takes space.
                 let _ = fs::remove_file(path);
             }
@@ -203,7 +201,7 @@ mod tests {
         let sandbox = folder.node(1).sandbox();
         assert_eq!(fs::read(sandbox.join("job-spec.json")).unwrap(), b"{}");
         assert_eq!(fs::read(sandbox.join("bind-0.tar.zst")).unwrap(), b"archive");
-        folder.remove_archives();
+        folder.remove_copies();
         assert!(sandbox.join("job-spec.json").exists());
         assert!(!sandbox.join("bind-0.tar.zst").exists());
         assert!(!folder.files().exists());

@@ -63,7 +63,7 @@ pub async fn run(invocation: &Invocation, terminal: &Terminal) -> anyhow::Result
     if let Some(cluster) = cluster {
         cluster.stop().await;
     }
-    folder.remove_archives();
+    folder.remove_copies();
     terminal.clear();
     terminal.line(format_args!("logs: {}", folder.path().display()));
     outcome
@@ -143,6 +143,7 @@ async fn prepare_sandboxes(
     terminal: &Terminal,
 ) -> anyhow::Result<JobSpec> {
     let expanded = crate::binds::expand(client, &settings.bind_cypress).await?;
+    crate::tensorproxy::check(client, settings.tensorproxy.as_ref()).await?;
     for warning in &expanded.warnings {
         terminal.warning(warning);
     }
@@ -151,13 +152,13 @@ async fn prepare_sandboxes(
     let mut job_spec = operation::job_spec(settings, client.proxy_url(), &expanded.files, links);
     note_parts(&mut job_spec, &archives);
     folder.add_file(operation::JOB_SPEC_FILE, &job_spec.to_json())?;
-    for (index, file) in expanded.files.iter().enumerate() {
-        let name = operation::cypress_file(index);
+    let downloads = operation::cypress_files(settings, &expanded.files);
+    for file in &downloads {
         terminal.progress(format_args!("downloading {}", file.path));
-        folder.download(client, file, &name).await?;
+        folder.download(client, file).await?;
     }
     let names = archives.iter().flat_map(|archive| archive.files().map(|(name, _)| name));
-    let cypress = (0..expanded.files.len()).map(operation::cypress_file);
+    let cypress = downloads.into_iter().map(|file| file.name);
     let names: Vec<_> = names.chain(cypress).chain([operation::JOB_SPEC_FILE.to_owned()]).collect();
     folder.fill_sandboxes(settings.mesh.node_count, &names)?;
     prepare::run_folders(client, &settings.yt_path).await?;
@@ -173,7 +174,7 @@ fn start_nodes(
     operation_id: &str,
     terminal: &Terminal,
 ) -> anyhow::Result<Nodes> {
-    let port_count = operation::mesh(settings).port_count() as usize;
+    let port_count = operation::port_count(settings) as usize;
     let ports = ports::free_ports(settings.mesh.node_count as usize * port_count)?;
     let mut nodes = Nodes::new();
     for (node_rank, ports) in (0..settings.mesh.node_count).zip(ports.chunks(port_count)) {

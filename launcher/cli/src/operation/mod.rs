@@ -7,12 +7,14 @@ use serde_json::{Map, Value};
 use tractorun_contract::env;
 use tractorun_contract::exit::InitExit;
 use tractorun_contract::job_spec::{
-    Bind, Cluster, CypressBind, JobSpec, Lib, LinePrefix, Links, Mesh, PartCount, SPEC_VERSION,
+    Bind, Cluster, CypressBind, JobSpec, Lib, LinePrefix, Links, Mesh, PartCount, SPEC_VERSION, Tensorproxy,
 };
+use tractorun_contract::topology::TENSORPROXY_PORT_COUNT;
 use tractorun_yt::value::{self, ValueExt};
 use tractorun_yt::{YsonNode, YsonValue};
 
 use crate::settings::{BindAttributes, InitSource, Place, Settings};
+use crate::tensorproxy;
 
 pub use vault::Vault;
 
@@ -102,6 +104,10 @@ pub fn job_spec(settings: &Settings, proxy: &str, cypress: &[CypressFile], links
         command: settings.command.clone(),
         env: settings.env.clone(),
         sidecars: settings.sidecars.clone(),
+        tensorproxy: settings.tensorproxy.as_ref().map(|tensorproxy| Tensorproxy {
+            file: tensorproxy::FILE.to_owned(),
+            restart_policy: tensorproxy.restart_policy,
+        }),
         user_config: settings.user_config.clone(),
         binds: settings
             .bind_local
@@ -148,13 +154,20 @@ pub fn job_spec(settings: &Settings, proxy: &str, cypress: &[CypressFile], links
     }
 }
 
-/// The sandbox's files that come from Cypress binds.
-pub fn cypress_files(cypress: &[CypressFile]) -> impl Iterator<Item = SandboxFile> {
-    cypress.iter().enumerate().map(|(index, file)| SandboxFile {
+/// The sandbox's files that lie on the cluster: those of Cypress binds, and the tensorproxy.
+pub fn cypress_files(settings: &Settings, cypress: &[CypressFile]) -> Vec<SandboxFile> {
+    let binds = cypress.iter().enumerate().map(|(index, file)| SandboxFile {
         name: cypress_file(index),
         path: file.path.clone(),
         attributes: file.attributes.clone(),
-    })
+    });
+    binds.chain(settings.tensorproxy.as_ref().map(tensorproxy::sandbox_file)).collect()
+}
+
+/// Number of ports of each node.
+pub fn port_count(settings: &Settings) -> u32 {
+    let own = mesh(settings).port_count();
+    if settings.tensorproxy.is_some() { own + TENSORPROXY_PORT_COUNT } else { own }
 }
 
 /// What `import` knows a library by: the last part of its path, with `.` and `..` resolved where that part has
@@ -227,7 +240,7 @@ impl OperationSpec {
     }
 }
 
-pub(crate) fn mesh(settings: &Settings) -> Mesh {
+fn mesh(settings: &Settings) -> Mesh {
     Mesh {
         node_count: settings.mesh.node_count,
         process_per_node: settings.mesh.process_per_node,
@@ -259,7 +272,7 @@ fn task_spec(settings: &Settings, files: &[SandboxFile]) -> YsonValue {
     let mut entries = vec![
         ("command", value::string(start_command(settings.init))),
         ("job_count", value::int(mesh.node_count)),
-        ("port_count", value::int(mesh.port_count())),
+        ("port_count", value::int(port_count(settings))),
         ("gpu_limit", value::int(gpu_limit)),
         ("environment", value::map(environment.iter().map(|(name, text)| (name, value::string(text))))),
     ];

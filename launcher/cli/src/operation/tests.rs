@@ -7,7 +7,7 @@ use tractorun_yt::value::to_json;
 
 use crate::pack::IgnoreFiles;
 use crate::settings::{
-    BindCypress, BindLocal, Mesh as MeshSettings, ProxyStderrMode, Resources, RunMode, Wait,
+    BindCypress, BindLocal, Mesh as MeshSettings, ProxyStderrMode, Resources, RunMode, Tensorproxy, Wait,
 };
 
 use super::*;
@@ -29,6 +29,7 @@ fn settings() -> Settings {
         },
         env: vec![serde_json::from_value::<EnvVar>(json!({"name": "A", "value": "1"})).unwrap()],
         sidecars: vec![Sidecar { command: vec!["vector".into()], restart_policy: RestartPolicy::Fail }],
+        tensorproxy: None,
         resources: Resources { cpu_limit: Some(1.5), memory_limit_bytes: Some(1 << 30) },
         restarts: Restarts { max: 2, ..Restarts::default() },
         preemption: Preemption::default(),
@@ -94,6 +95,27 @@ fn the_job_spec_holds_what_init_needs() {
     assert_eq!(spec.restarts, settings().restarts);
     assert_eq!(spec.preemption, Some(settings().preemption));
     assert_eq!(JobSpec::parse(&spec.to_json()).unwrap(), spec);
+}
+
+#[test]
+fn a_tensorproxy_has_two_more_ports_and_its_program_in_the_sandbox() {
+    let mut settings = settings();
+    let port_count = |settings: &Settings| {
+        let port_count = built(settings).open.at(&["tasks", "task", "port_count"]).and_then(ValueExt::as_int);
+        let spec = job_spec(settings, "", &[], Links::default());
+        assert_eq!(port_count, Some(i64::from(spec.port_count())), "launcher and init agree");
+        port_count
+    };
+    assert_eq!(port_count(&settings), Some(4));
+    assert_eq!(cypress_files(&settings, &[]), []);
+    settings.tensorproxy =
+        Some(Tensorproxy { yt_path: "//tmp/proxy".into(), restart_policy: RestartPolicy::Never });
+    assert_eq!(port_count(&settings), Some(6));
+    let tensorproxy = job_spec(&settings, "", &[], Links::default()).tensorproxy.unwrap();
+    assert_eq!(tensorproxy.restart_policy, RestartPolicy::Never);
+    let [file] = &cypress_files(&settings, &[])[..] else { panic!("one file") };
+    assert_eq!((&file.name, file.path.as_str()), (&tensorproxy.file, "//tmp/proxy"));
+    assert_eq!(file.attributes.executable, Some(true));
 }
 
 #[test]

@@ -11,15 +11,16 @@ use tractorun_contract::job_spec::{
 };
 use tractorun_contract::placement::{CpuAffinity, GpuVisibility, OmpNumThreads, Placement};
 
-use super::file::{Layer, later};
+use super::file::Layer;
 use super::node::{Content, Node};
 use super::problem::{Origin, Problem, Subject};
 use super::read::Reader;
 use super::{
     DEFAULT_CLUSTER_CONFIG_PATH, InitSource, Mesh, Place, ProxyStderrMode, Resources, RunMode, Settings,
-    Surroundings, Wait, options,
+    Surroundings, Tensorproxy, Wait, options,
 };
 use crate::pack::IgnoreFiles;
+use crate::tensorproxy;
 
 /// Limits beyond what any cluster has, low enough that no product of two of them leaves 32 bits.
 const MAX_NODES: u32 = 10_000;
@@ -89,6 +90,7 @@ impl Check<'_> {
             mesh: self.mesh(),
             env: self.each("env", Self::variable),
             sidecars: self.each("sidecars", Self::sidecar),
+            tensorproxy: self.tensorproxy(),
             resources: Resources {
                 cpu_limit: self.one("resources.cpu_limit", Reader::positive),
                 memory_limit_bytes: self.one("resources.memory_limit", Reader::bytes),
@@ -115,7 +117,6 @@ impl Check<'_> {
             yt_operation_spec: self.one("yt_operation_spec", Reader::operation_spec).unwrap_or_default(),
             yt_task_spec: self.one("yt_task_spec", Reader::object).unwrap_or_default(),
         };
-        self.refuse_later();
         match place {
             Place::Local => self.refuse_in_local(&settings),
             Place::Cluster => self.refuse_on_cluster(&settings),
@@ -305,23 +306,17 @@ impl Check<'_> {
         }
     }
 
-    /// Refuses what is understood but has no effect yet.
-    fn refuse_later(&mut self) {
-        let refuse = |check: &mut Self, key: &str, value: &str| {
-            if let Some((subject, node)) = check.given(key) {
-                let name = subject.name(&node.origin).replace('`', "");
-                let text = later(&format!("`{name}{value}`"));
-                check.reader.note(Problem::new(&node.origin, text));
-            }
-        };
-        if self.one("tensorproxy.enabled", Reader::boolean) == Some(true) {
-            refuse(self, "tensorproxy.enabled", " true");
-        }
+    fn tensorproxy(&mut self) -> Option<Tensorproxy> {
+        let enabled = self.one("tensorproxy.enabled", Reader::boolean);
         // Without a tensorproxy these two say nothing, but a misspelt one is still a mistake.
-        self.one("tensorproxy.yt_path", Reader::cypress_path);
-        self.one("tensorproxy.restart_policy", |reader, subject, node| {
+        let yt_path = self.one("tensorproxy.yt_path", Reader::cypress_path);
+        let restart_policy = self.one("tensorproxy.restart_policy", |reader, subject, node| {
             reader.choice(subject, node, &RestartPolicy::ALL)
         });
+        (enabled == Some(true)).then(|| Tensorproxy {
+            yt_path: yt_path.unwrap_or_else(|| tensorproxy::DEFAULT_YT_PATH.to_owned()),
+            restart_policy: restart_policy.unwrap_or(RestartPolicy::Always),
+        })
     }
 
     /// Refuses what cannot be had on one machine.
@@ -333,15 +328,25 @@ impl Check<'_> {
                 "leave it out, or give `--no-wait false`",
             );
         }
+        let proxy = (self.surroundings.variable)(client::PROXY).unwrap_or_default();
+        if settings.tensorproxy.is_some() && proxy.is_empty() {
+            self.refuse_given(
+                "tensorproxy.enabled",
+                &format!(
+                    "with `--local` the tensorproxy's program comes from the cluster in {}, which is not set",
+                    client::PROXY
+                ),
+                &format!("set {}, or give `--tensorproxy.enabled false`", client::PROXY),
+            );
+        }
     }
 
     /// Refuses what no cluster gives, so that it shows before anything is uploaded.
     fn refuse_on_cluster(&mut self, settings: &Settings) {
-        let mesh = crate::operation::mesh(settings);
-        let count = mesh.process_per_node;
-        let own = mesh.port_count() - count;
-        if mesh.port_count() > MAX_PORTS {
-            let most = MAX_PORTS - own;
+        let count = settings.mesh.process_per_node;
+        let port_count = crate::operation::port_count(settings);
+        if port_count > MAX_PORTS {
+            let most = MAX_PORTS - (port_count - count);
             self.refuse_given(
                 "mesh.process_per_node",
                 &format!(

@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
-use tractorun_contract::job_spec::{EnvVar, Logs, Preemption, Restarts, Sidecar, Timeouts};
+use tractorun_contract::job_spec::{EnvVar, Logs, Preemption, RestartPolicy, Restarts, Sidecar, Timeouts};
 use tractorun_contract::placement::Placement;
 
 pub use self::problem::{Origin, Problem};
@@ -49,6 +49,8 @@ pub struct Settings {
     pub env: Vec<EnvVar>,
     /// Processes beside the workers of every node, in order.
     pub sidecars: Vec<Sidecar>,
+    /// The tensorproxy beside the workers of every node, if there is to be one.
+    pub tensorproxy: Option<Tensorproxy>,
     /// What each node may use.
     pub resources: Resources,
     /// Whether workers are started again after a failure.
@@ -131,6 +133,15 @@ pub struct BindCypress {
     pub destination: String,
     /// How the cluster hands the files out.
     pub attributes: BindAttributes,
+}
+
+/// The tensorproxy of every node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tensorproxy {
+    /// Cypress path of its program: starts with `//`.
+    pub yt_path: String,
+    /// What its end leads to.
+    pub restart_policy: RestartPolicy,
 }
 
 /// Attributes of a Cypress bind; `None`: the cluster's default.

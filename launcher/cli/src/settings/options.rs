@@ -110,9 +110,12 @@ pub(crate) fn by_key(key: &str) -> Option<&'static OptionSpec> {
     std::iter::once(&COMMAND).chain(OPTIONS.iter()).find(|option| option.key == key)
 }
 
-/// The option of that name on the command line.
+/// The option of that name on the command line. The tensorproxy's have underscores since the Python tractorun wrote
+/// them so, and are known with dashes too.
 pub(crate) fn by_name(name: &str) -> Option<&'static OptionSpec> {
-    OPTIONS.iter().find(|option| option.name == name)
+    OPTIONS.iter().find(|option| {
+        option.name == name || (option.name.contains('_') && option.name.replace('_', "-") == name)
+    })
 }
 
 /// Whether `key` is, or lies in, what a later version brings.

@@ -384,11 +384,11 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Reads the words for `true` and `false`, in any case.
+/// Reads the words for `true` and `false`, in any case, and the `1` and `0` that people wrote for the Python tractorun.
 pub(crate) fn boolean_word(word: &str) -> Option<bool> {
-    if word.eq_ignore_ascii_case("true") {
+    if word.eq_ignore_ascii_case("true") || word == "1" {
         Some(true)
-    } else if word.eq_ignore_ascii_case("false") {
+    } else if word.eq_ignore_ascii_case("false") || word == "0" {
         Some(false)
     } else {
         None

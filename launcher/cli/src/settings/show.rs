@@ -7,8 +7,8 @@ use tractorun_contract::placement::Placement;
 use super::file::Layer;
 use super::node::{Content, Node};
 use super::{
-    BindAttributes, BindCypress, BindLocal, Mesh, Place, ProxyStderrMode, Resources, RunMode, Settings, Wait,
-    options,
+    BindAttributes, BindCypress, BindLocal, Mesh, Place, ProxyStderrMode, Resources, RunMode, Settings,
+    Tensorproxy, Wait, options,
 };
 
 /// The settings as a YAML file would spell them, all defaults filled in.
@@ -23,6 +23,7 @@ pub fn effective_config(settings: &Settings) -> Value {
         mesh: Mesh { node_count, process_per_node, gpu_per_process, placement, pool_trees, pool },
         env,
         sidecars,
+        tensorproxy,
         resources: Resources { cpu_limit, memory_limit_bytes },
         restarts: Restarts { max, window_ms, backoff_ms, never },
         preemption: Preemption { signal, timeout_ms },
@@ -91,7 +92,12 @@ pub fn effective_config(settings: &Settings) -> Value {
         "cluster_config_path": cluster_config_path,
         "yt_operation_spec": yt_operation_spec,
         "yt_task_spec": yt_task_spec,
-        "tensorproxy": { "enabled": false },
+        "tensorproxy": match tensorproxy {
+            Some(Tensorproxy { yt_path, restart_policy }) => {
+                json!({ "enabled": true, "yt_path": yt_path, "restart_policy": restart_policy })
+            }
+            None => json!({ "enabled": false }),
+        },
     })
 }
 

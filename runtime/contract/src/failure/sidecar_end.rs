@@ -70,10 +70,11 @@ impl fmt::Display for SidecarEnd {
 mod tests {
     use super::*;
     use crate::failure::{Cause, Fates};
+    use crate::sidecar::SidecarId;
 
     fn end(stderr_tail: Vec<String>) -> Failure {
         Failure {
-            cause: Cause::SidecarExited { sidecar: 2, code: 3 },
+            cause: Cause::SidecarExited { sidecar: SidecarId::Index(2), code: 3 },
             rank: None,
             node_rank: 1,
             host: "gpu-7".into(),

@@ -1,4 +1,4 @@
-//! Processes beside the workers.
+//! Processes beside the workers: the user's, and the tensorproxy.
 
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +23,17 @@ pub enum RestartPolicy {
     Never,
     /// The operation fails, even if it exited with 0.
     Fail,
+}
+
+/// The tensorproxy of every node: a program of the cluster that workers read and write tensors through. Init writes
+/// its configuration, runs it beside the sidecars, and tells the workers where it listens
+/// ([`crate::env::worker::TS_GRPC_ADDRESS`]).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tensorproxy {
+    /// Name of the program in the sandbox.
+    pub file: String,
+    /// What its end leads to.
+    pub restart_policy: RestartPolicy,
 }
 
 // === impl RestartPolicy ===

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, error, info};
 use tractorun_contract::cypress;
 use tractorun_contract::exit::{ExitReason as ContractExit, InitExit};
+use tractorun_contract::sidecar::SidecarId;
 use tractorun_contract::topology::Topology;
 use tractorun_sys::descriptor::{Limit, raise_limit};
 use tractorun_sys::pid::Role;
@@ -163,12 +164,12 @@ async fn run_started(
     let known = if hub.is_some() { nodes.clone() } else { Vec::new() };
     monitor.know(Facts::Met { incarnation, nodes: known, targets });
     monitor.know(Facts::Workers(plan.workers.iter().map(|worker| worker.rank).collect()));
-    monitor.know(Facts::Sidecars(plan.sidecars.len()));
+    monitor.know(Facts::Sidecars(plan.sidecars.iter().map(|sidecar| sidecar.id).collect()));
     let leader = nodes.first().cloned().unwrap_or_else(|| own.clone());
     let setup = Setup {
         mode: Mode::Job { own, leader },
         ranks: plan.workers.iter().map(|worker| worker.rank).collect(),
-        sidecars: plan.sidecars.iter().map(|sidecar| sidecar.restart_policy).collect(),
+        sidecars: plan.sidecars.iter().map(|sidecar| (sidecar.id, sidecar.restart_policy)).collect(),
         grace_period: plan.grace_period,
         attempts: if plan.restarts.max > 0 { Attempts::Several } else { Attempts::One },
         preemption: plan.preemption,
@@ -227,13 +228,18 @@ async fn run_started(
 fn start_logs(plan: &JobPlan, node_count: usize, incarnation: u32) -> io::Result<Draining> {
     let Some(LogPlan { client, settings, yt_path }) = &plan.logs else { return Ok(Draining::none()) };
     let workers = plan.workers.iter().map(|worker| cypress::worker_log(yt_path, incarnation, worker.rank));
-    let count = plan.sidecars.len();
-    let sidecars =
-        (0..count).map(|index| cypress::sidecar_log(yt_path, incarnation, plan.node_rank, count, index));
+    let node_count = u32::try_from(node_count).unwrap_or(u32::MAX);
+    let users = plan.sidecars.iter().filter(|sidecar| matches!(sidecar.id, SidecarId::Index(_))).count();
+    let users = u32::try_from(users).unwrap_or(u32::MAX);
+    let place = (plan.node_rank, node_count);
+    let sidecars = plan
+        .sidecars
+        .iter()
+        .map(|sidecar| cypress::sidecar_log(yt_path, incarnation, place, users, sidecar.id));
     let logs = Logs::start(logs::Plan {
         client: client.clone(),
         settings: *settings,
-        node_count: u32::try_from(node_count).unwrap_or(u32::MAX),
+        node_count,
         node_rank: plan.node_rank,
         job_id: plan.job_id.clone(),
         folder: logs::folder_in(&plan.sandbox),
@@ -329,7 +335,7 @@ impl PlanStarter {
         let shared = |prefix: String| Style::Shared { prefix: prefix.into_bytes() };
         let JobPlan { workers, sidecars, prefix, .. } = &self.plan;
         match (member, prefix) {
-            (Member::Sidecar(index), _) => shared(format!("[sidecar {index}] ")),
+            (Member::Sidecar(index), _) => shared(format!("[{}] ", sidecars[index].id)),
             (Member::Worker(index), Prefix::Rank) => shared(format!("[{}] ", workers[index].rank)),
             (Member::Worker(_), Prefix::None) if workers.len() + sidecars.len() > 1 => shared(String::new()),
             (Member::Worker(_), Prefix::None) => Style::Sole,

@@ -423,6 +423,7 @@ impl Driver {
                 info!("all workers of all nodes are gone; starting them again, attempt {attempt}");
             }
             Announcement::SidecarExited { sidecar, reason, last_lines, restart_after } => {
+                let sidecar = self.node.sidecars()[*sidecar].id();
                 let end = match *reason {
                     ContractExit::Code(code) => format!("exited with code {code}"),
                     ContractExit::Signal(number) => {
@@ -433,13 +434,14 @@ impl Driver {
                 };
                 let then = what_then(*restart_after);
                 if reason.is_success() {
-                    info!("sidecar {sidecar} {end}; {then}");
+                    info!("{sidecar} {end}; {then}");
                 } else {
-                    warn!("sidecar {sidecar} {end}; {then}{}", said_last(last_lines));
+                    warn!("{sidecar} {end}; {then}{}", said_last(last_lines));
                 }
             }
             Announcement::SidecarNotStarted { sidecar, restart_after } => {
-                warn!("sidecar {sidecar} could not be started; {}", what_then(*restart_after));
+                let sidecar = self.node.sidecars()[*sidecar].id();
+                warn!("{sidecar} could not be started; {}", what_then(*restart_after));
             }
             Announcement::Lingering { sidecars, remaining } => {
                 if let Some(who) = names::of_others(sidecars) {

@@ -2,7 +2,7 @@
 //!
 //! Layers, a later one wins:
 //! 1. what the job inherited (over what its image has saved, see [`crate::image_env`]), without what is init's own (its token above all);
-//! 2. what the launcher promised: proxy, token, the user's config, a `PATH`;
+//! 2. what the launcher promised: proxy, token, the user's config, a `PATH`, the tensorproxy's address;
 //! 3. the user's variables;
 //! 4. who the worker is: ranks, endpoints, paths. Nobody overrides these.
 //!
@@ -14,6 +14,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use tractorun_contract::env::{self, client, worker, yt};
+use tractorun_contract::sidecar::SidecarId;
 use tractorun_contract::topology::Topology;
 
 use super::Environment;
@@ -58,6 +59,9 @@ impl NodeContext<'_> {
             variables.insert(name.into(), value.into());
         }
         self.promised(&mut variables);
+        if let Some(tensorproxy) = &self.config.tensorproxy {
+            variables.insert(worker::TS_GRPC_ADDRESS.into(), tensorproxy.address().into());
+        }
         variables.extend(self.user.iter().cloned());
         for (_, name, value) in placed(Weight::Duty) {
             variables.insert(name.into(), value.into());
@@ -72,7 +76,7 @@ impl NodeContext<'_> {
     }
 
     /// The environment of one sidecar, sorted by name; `self.user` holds what is for sidecars too.
-    pub(super) fn sidecar(&self, index: usize) -> Vec<(OsString, OsString)> {
+    pub(super) fn sidecar(&self, id: SidecarId) -> Vec<(OsString, OsString)> {
         let mut variables = self.inherited();
         self.promised(&mut variables);
         variables.extend(self.user.iter().cloned());
@@ -84,9 +88,11 @@ impl NodeContext<'_> {
             (worker::NODE_RANK, self.config.node_rank.to_string()),
             (env::INCARNATION_ID, self.incarnation.to_string()),
             (env::YT_PATH, self.config.yt_path.clone()),
-            (env::SIDECAR_INDEX, index.to_string()),
         ] {
             variables.insert(name.into(), value.into());
+        }
+        if let SidecarId::Index(index) = id {
+            variables.insert(env::SIDECAR_INDEX.into(), index.to_string().into());
         }
         variables.into_iter().collect()
     }
@@ -189,7 +195,7 @@ fn is_init_own(name: &OsStr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use tractorun_contract::job_spec::Mesh;
+    use tractorun_contract::job_spec::{self, Mesh, RestartPolicy};
     use tractorun_contract::placement::OmpNumThreads;
     use tractorun_sys::CpuSet;
 
@@ -328,6 +334,22 @@ mod tests {
     }
 
     #[test]
+    fn the_tensorproxys_address_is_there_with_it_and_the_user_may_have_another() {
+        let address = |config: &Config, user: &[(&str, &str)]| {
+            let inherited = [("TS_GRPC_ADDRESS", "the image's")];
+            environment(config, &inherited, user, &[], &topology())["TS_GRPC_ADDRESS"].clone()
+        };
+        assert_eq!(address(&config(), &[]), "the image's");
+        let ports = [("YT_PORT_6", Some("9100")), ("YT_PORT_7", Some("9101"))];
+        let with = config_of(&ports, |spec| {
+            let restart_policy = RestartPolicy::Always;
+            spec.tensorproxy = Some(job_spec::Tensorproxy { file: "p".into(), restart_policy });
+        });
+        assert_eq!(address(&with, &[]), "localhost:9100");
+        assert_eq!(address(&with, &[("TS_GRPC_ADDRESS", "mine")]), "mine");
+    }
+
+    #[test]
     fn threads_that_were_asked_for_win_over_the_image_and_lose_to_the_user() {
         let config = config_of(&[], |spec| {
             spec.placement.omp_num_threads = OmpNumThreads::Count(2.try_into().unwrap());
@@ -398,7 +420,11 @@ mod tests {
             ("YT_USER_CONFIG", r#"{"a":"b"}"#),
         ]
         .map(|(name, value)| (OsString::from(name), OsString::from(value)));
-        assert_eq!(context.sidecar(2), expected);
+        assert_eq!(context.sidecar(SidecarId::Index(2)), expected);
+        // The tensorproxy has no number, and no use for its own address.
+        let index = OsString::from("TRACTORUN_SIDECAR_INDEX");
+        let rest: Vec<_> = expected.into_iter().filter(|(name, _)| *name != index).collect();
+        assert_eq!(context.sidecar(SidecarId::Tensorproxy), rest);
     }
 
     #[test]

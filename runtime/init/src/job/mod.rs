@@ -9,6 +9,7 @@ mod plan;
 mod prepare;
 mod secrets;
 mod stop;
+mod tensorproxy;
 mod unpack;
 mod worker_config;
 
@@ -201,7 +202,7 @@ async fn start_up_in(
         .zip(&workers)
         .map(|(allotment, worker)| allotment.shown(&worker.environment, &allowed));
     monitor.know(Facts::Placed(given.collect()));
-    let sidecars = plan_sidecars(&config, environment, &user, &python_path, &membership);
+    let sidecars = plan_sidecars(&config, environment, &user, &python_path, &membership)?;
     let stop_deadline_file = stop_deadline_file(&config);
     let Config {
         grace_period,

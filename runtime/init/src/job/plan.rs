@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tractorun_contract::env;
 use tractorun_contract::job_spec::RestartPolicy;
+use tractorun_contract::sidecar::SidecarId;
 use tractorun_sys::CpuSet;
 use tractorun_yt::ClientConfig;
 
@@ -81,6 +82,8 @@ pub struct WorkerPlan {
 /// One process beside the workers. `Debug` shows the names of its variables only: values may be secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SidecarPlan {
+    /// Which it is.
+    pub id: SidecarId,
     /// Command and arguments, at least one element; looked up in `PATH` of `environment`.
     pub command: Vec<OsString>,
     /// The complete environment: nothing else is inherited.
@@ -146,7 +149,7 @@ pub(super) fn plan_sidecars(
     user: &[(OsString, OsString)],
     python_path: &[PathBuf],
     membership: &Membership,
-) -> Vec<SidecarPlan> {
+) -> Result<Vec<SidecarPlan>, Reason> {
     let Membership { incarnation, topology, .. } = membership;
     // The values are in the order of the variables.
     let everybodys = config.env.iter().zip(user).filter(|(variable, _)| variable.scope.is_everybody());
@@ -160,15 +163,29 @@ pub(super) fn plan_sidecars(
         topology,
         stop_deadline_file: &stop_deadline_file(config),
     };
-    let sidecars = config.sidecars.iter().enumerate();
-    sidecars
-        .map(|(index, sidecar)| SidecarPlan {
-            command: sidecar.command.iter().map(OsString::from).collect(),
-            environment: context.sidecar(index),
-            working_directory: config.working_directory.clone(),
-            restart_policy: sidecar.restart_policy,
-        })
-        .collect()
+    let of_user = (0..).map(SidecarId::Index).zip(&config.sidecars).map(|(id, sidecar)| SidecarPlan {
+        id,
+        command: sidecar.command.iter().map(OsString::from).collect(),
+        environment: context.sidecar(id),
+        working_directory: config.working_directory.clone(),
+        restart_policy: sidecar.restart_policy,
+    });
+    let mut sidecars: Vec<_> = of_user.collect();
+    if let Some(tensorproxy) = &config.tensorproxy {
+        let file = config.sandbox.join(OWN_FOLDER).join("tensorproxy.yson");
+        tensorproxy
+            .write_config(&file, &config.proxy)
+            .map_err(|source| Reason::WorkerConfig { path: file.clone(), source })?;
+        sidecars.push(SidecarPlan {
+            id: SidecarId::Tensorproxy,
+            command: tensorproxy.command(&config.sandbox, &file),
+            environment: context.sidecar(SidecarId::Tensorproxy),
+            // It writes files of its own where it starts, and a local run's folder is the user's.
+            working_directory: config.sandbox.clone(),
+            restart_policy: tensorproxy.restart_policy,
+        });
+    }
+    Ok(sidecars)
 }
 
 // === impl WorkerPlan ===
@@ -209,8 +226,9 @@ impl fmt::Debug for WorkerPlan {
 
 impl fmt::Debug for SidecarPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { command, environment, working_directory, restart_policy } = self;
+        let Self { id, command, environment, working_directory, restart_policy } = self;
         f.debug_struct("SidecarPlan")
+            .field("id", id)
             .field("command", command)
             .field("environment", &environment.iter().map(|(name, _)| name).collect::<Vec<_>>())
             .field("working_directory", working_directory)

@@ -133,7 +133,7 @@ async fn sidecars_get_what_is_not_for_the_workers_alone() {
         stop_requested: None,
         closer: rendezvous::Closer::default(),
     };
-    let plans = plan_sidecars(&config, &Environment::default(), &user, &[], &membership);
+    let plans = plan_sidecars(&config, &Environment::default(), &user, &[], &membership).unwrap();
     let policies: Vec<_> = plans.iter().map(|plan| plan.restart_policy).collect();
     assert_eq!(policies, [RestartPolicy::Fail, RestartPolicy::Never]);
     assert_eq!(plans[1].command, ["b", "-x"]);

@@ -1,6 +1,6 @@
 //! What is known of the sidecars: plain data, changed by what the driver tells.
 //!
-//! Their numbers are the only label, so there are as many series as the job has sidecars. What they write is not here:
+//! What they are called is the only label, so there are as many series as the job has sidecars. What they write is not here:
 //! it is in init's log, and in the failure record if one of them decided the run.
 
 use std::collections::BTreeMap;
@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
 use serde_json::{Value, json};
 use tractorun_contract::exit::ExitReason;
+use tractorun_contract::sidecar::SidecarId;
 use tractorun_sys::Pid;
 
 use super::exporter::{add, raise};
@@ -21,6 +22,7 @@ pub(super) struct Sidecars(Vec<Sidecar>);
 
 #[derive(Debug, Clone, PartialEq)]
 struct Sidecar {
+    id: SidecarId,
     state: State,
     starts: u64,
     exits: BTreeMap<ExitKind, u64>,
@@ -39,11 +41,16 @@ enum State {
 // === impl Sidecars ===
 
 impl Sidecars {
-    /// So many, none of them started.
-    pub(super) fn new(count: usize) -> Self {
-        let sidecar =
-            Sidecar { state: State::NotStarted, starts: 0, exits: BTreeMap::new(), last_exit: None };
-        Self(vec![sidecar; count])
+    /// These, none of them started.
+    pub(super) fn new(ids: &[SidecarId]) -> Self {
+        let sidecar = |id: &SidecarId| Sidecar {
+            id: *id,
+            state: State::NotStarted,
+            starts: 0,
+            exits: BTreeMap::new(),
+            last_exit: None,
+        };
+        Self(ids.iter().map(sidecar).collect())
     }
 
     pub(super) fn started(&mut self, index: usize, pid: Pid) {
@@ -78,15 +85,15 @@ impl Sidecars {
     }
 
     pub(super) fn show(&self) -> Value {
-        let show = |(index, sidecar): (usize, &Sidecar)| {
+        let show = |sidecar: &Sidecar| {
             json!({
-                "sidecar": index,
+                "sidecar": sidecar.id,
                 "state": sidecar.state.name(),
                 "restarts": sidecar.restarts(),
                 "last_exit": sidecar.last_exit.map(show_exit),
             })
         };
-        self.0.iter().enumerate().map(show).collect()
+        self.0.iter().map(show).collect()
     }
 }
 
@@ -152,14 +159,14 @@ impl SidecarMetrics {
     }
 
     pub(super) fn fill(&self, sidecars: &Sidecars) {
-        for (index, sidecar) in sidecars.0.iter().enumerate() {
-            let index = index.to_string();
+        for sidecar in &sidecars.0 {
+            let label = sidecar.id.label();
             let running = matches!(sidecar.state, State::Running(_));
-            self.running.with_label_values(&[&index]).set(i64::from(running));
-            raise(&self.restarts_total.with_label_values(&[&index]), sidecar.restarts());
+            self.running.with_label_values(&[&label]).set(i64::from(running));
+            raise(&self.restarts_total.with_label_values(&[&label]), sidecar.restarts());
             for kind in ExitKind::ALL {
                 let exits = sidecar.exits.get(&kind).copied().unwrap_or(0);
-                raise(&self.exits_total.with_label_values(&[index.as_str(), kind.name()]), exits);
+                raise(&self.exits_total.with_label_values(&[label.as_str(), kind.name()]), exits);
             }
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tractorun_contract::exit::ExitReason;
 use tractorun_contract::failure::Failure;
+use tractorun_contract::sidecar::SidecarId;
 use tractorun_sys::Pid;
 
 use super::sidecars::Sidecars;
@@ -57,8 +58,8 @@ pub enum Facts {
     },
     /// Global ranks of the workers, by local rank.
     Workers(Vec<u32>),
-    /// How many sidecars there are.
-    Sidecars(usize),
+    /// The sidecars, in the order they are started.
+    Sidecars(Vec<SidecarId>),
     /// What the workers have of the machine, by local rank.
     Placed(Vec<Placed>),
 }
@@ -174,7 +175,7 @@ impl Snapshot {
                 self.targets = targets;
             }
             Facts::Placed(placed) => self.placed = placed,
-            Facts::Sidecars(count) => self.sidecars = Sidecars::new(count),
+            Facts::Sidecars(ids) => self.sidecars = Sidecars::new(&ids),
             Facts::Workers(ranks) => {
                 let worker = |(local_rank, rank)| Worker {
                     rank,

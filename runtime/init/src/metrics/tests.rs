@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tractorun_contract::exit::ExitReason;
 use tractorun_contract::failure::{Cause, Failure, Fates};
+use tractorun_contract::sidecar::SidecarId;
 use tractorun_sys::{Pid, Signal};
 
 use super::exporter::Exporter;
@@ -56,7 +57,7 @@ fn met(monitor: &Monitor) {
     let (nodes, targets) = (vec![identity(0), identity(1)], vec![target(0), target(1)]);
     monitor.know(Facts::Met { incarnation: 4, nodes, targets });
     monitor.know(Facts::Workers(vec![2, 3]));
-    monitor.know(Facts::Sidecars(2));
+    monitor.know(Facts::Sidecars(vec![SidecarId::Index(0), SidecarId::Index(1), SidecarId::Tensorproxy]));
     let placed = Placed { gpus: vec!["1".into()], cpus: "8-15".into(), omp_num_threads: Some(1) };
     monitor.know(Facts::Placed(vec![Placed { cpus: "0".into(), ..Placed::default() }, placed]));
     monitor.note_event(&Event::Begun);
@@ -236,6 +237,7 @@ async fn sidecars_are_shown_by_number_and_without_what_they_say() {
         (r#"tractorun_sidecar_running{sidecar="1"}"#, "0"),
         (r#"tractorun_sidecar_restarts_total{sidecar="1"}"#, "1"),
         (r#"tractorun_sidecar_restarts_total{sidecar="0"}"#, "0"),
+        (r#"tractorun_sidecar_restarts_total{sidecar="tensorproxy"}"#, "0"),
         (r#"tractorun_sidecar_exits_total{kind="signal",sidecar="1"}"#, "2"),
         (r#"tractorun_sidecar_exits_total{kind="success",sidecar="1"}"#, "0"),
         ("tractorun_reaped_orphans_total", "0"),
@@ -244,6 +246,7 @@ async fn sidecars_are_shown_by_number_and_without_what_they_say() {
     }
     let status = status::status(&monitor.sources);
     assert_eq!(status["sidecars"][0]["state"], "not_started");
+    assert_eq!(status["sidecars"][2]["sidecar"], "tensorproxy");
     assert_eq!(
         status["sidecars"][1],
         json!({"sidecar": 1, "state": "backing_off", "restarts": 1,

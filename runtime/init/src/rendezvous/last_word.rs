@@ -25,7 +25,7 @@ pub(crate) async fn ask(client: &Client, operation_id: &str, failure: &mut Failu
         "{reason}; the cluster says: {}",
         error.innermost().message.lines().next().unwrap_or_default()
     );
-    failure.oom = failure.oom.take().or_else(|| out_of_memory(&error));
+    failure.oom = failure.oom.take().or_else(|| out_of_memory(&error).map(Box::new));
 }
 
 /// Waits until the job has ended for the cluster too.

@@ -1,4 +1,5 @@
 use tractorun_contract::failure::{Cause, Fates, SidecarEnd};
+use tractorun_contract::sidecar::SidecarId;
 use tractorun_contract::topology::WorkerAddress;
 use tractorun_yt::value;
 
@@ -142,7 +143,7 @@ fn a_run_that_the_cluster_has_forgotten_is_told_from_cypress() {
 #[test]
 fn sidecars_that_ended_badly_are_shown_with_what_they_said() {
     let end = Failure {
-        cause: Cause::SidecarExited { sidecar: 2, code: 3 },
+        cause: Cause::SidecarExited { sidecar: SidecarId::Index(2), code: 3 },
         rank: None,
         node_rank: 1,
         host: "h1".into(),

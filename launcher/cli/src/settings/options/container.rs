@@ -59,7 +59,25 @@ pub(super) static OPTIONS: [OptionSpec; 10] = [
         Each("JSON", Json),
         r#"Process beside the workers of each node: {"command": [..], "restart_policy": ..}, the policy one of always, on_failure, never, fail; repeatable"#,
     ),
-    option("tensorproxy.enabled", "tensorproxy.enabled", Both, Switch, ""),
-    option("tensorproxy.yt_path", "tensorproxy.yt_path", Both, One("PATH", Text), ""),
-    option("tensorproxy.restart_policy", "tensorproxy.restart_policy", Both, One("POLICY", Text), ""),
+    option(
+        "tensorproxy.enabled",
+        "tensorproxy.enabled",
+        Both,
+        Switch,
+        "Run the cluster's tensorproxy beside the workers of each node; they find it in TS_GRPC_ADDRESS",
+    ),
+    option(
+        "tensorproxy.yt_path",
+        "tensorproxy.yt_path",
+        Both,
+        One("PATH", Text),
+        "Its program on the cluster (default: //sys/tractorun/tensorproxy)",
+    ),
+    option(
+        "tensorproxy.restart_policy",
+        "tensorproxy.restart_policy",
+        Both,
+        One("POLICY", Text),
+        "What its end leads to: always (started again; default), on_failure, never, or fail",
+    ),
 ];

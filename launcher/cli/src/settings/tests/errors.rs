@@ -256,9 +256,7 @@ fn a_wrong_sidecar_is_refused_with_what_is_right() {
 fn what_comes_later_is_refused_and_says_so() {
     let version = env!("CARGO_PKG_VERSION");
     let later = |what: &str| format!("`{what}` is not supported by tractorun {version} yet");
-    let cases: [(&[&str], &str); 4] = [
-        (&["--tensorproxy.enabled", "true"], "--tensorproxy.enabled true"),
-        (&["--tensorproxy.enabled"], "--tensorproxy.enabled true"),
+    let cases: [(&[&str], &str); 2] = [
         (&["--mesh.spare-nodes", "1", "--title", "x"], "--mesh.spare-nodes"),
         (&["--metrics.port=1"], "--metrics.port"),
     ];
@@ -268,7 +266,6 @@ fn what_comes_later_is_refused_and_says_so() {
     let in_file = |text: &str, place: &str, what: &str| {
         assert_eq!(file_problems(text), format!("c.yaml:{place}: {}", later(what)));
     };
-    in_file("tensorproxy: {enabled: true}", "1:24", "tensorproxy.enabled true");
     in_file("mesh:\n  spare_nodes: 1", "2:3", "mesh.spare_nodes");
     in_file("metrics: {port: 1}", "1:1", "metrics");
 }
@@ -282,6 +279,36 @@ fn more_workers_than_a_cluster_has_ports_for_are_refused_there() {
     );
     assert!(invoke_with(&["--mesh.process-per-node", "48", "true"], &[("YT_BASE_LAYER", "image")]).is_ok());
     assert!(invoke_with(&["--local", "--mesh.process-per-node", "49", "true"], &[]).is_ok());
+    // The tensorproxy has two of the ports.
+    assert_eq!(
+        problems(&["--tensorproxy.enabled", "--mesh.process-per-node", "47", "true"]),
+        "`--mesh.process-per-node`: expected at most 46 on a cluster, which gives a job 50 ports, got 47\n\
+         hint: use more nodes"
+    );
+}
+
+#[test]
+fn what_is_wrong_with_a_tensorproxy_is_said() {
+    assert_eq!(
+        problems(&["--tensorproxy.restart_policy", "alway", "--tensorproxy.yt-path", "tensorproxy", "true"]),
+        "`--tensorproxy.yt_path`: expected a path on the cluster that starts with `//` and does not end with `/`, got `tensorproxy`\n\
+         `--tensorproxy.restart_policy`: expected `always` or `on_failure` or `never` or `fail`, got `alway`\n\
+         hint: did you mean `always`?"
+    );
+    let local = ["--local", "--tensorproxy.enabled", "sh"];
+    let refusal = "with `--local` the tensorproxy's program comes from the cluster in YT_PROXY, which is not set\n\
+                   hint: set YT_PROXY, or give `--tensorproxy.enabled false`";
+    for proxy in [&[][..], &[("YT_PROXY", "")]] {
+        let problems = invoke_with(&local, proxy).unwrap_err();
+        assert_eq!(problems, format!("`--tensorproxy.enabled`: {refusal}"));
+    }
+    let file = YamlFile::new("local: true\ntensorproxy:\n  enabled: true");
+    assert_eq!(file.problems(&["true"]), format!("c.yaml:3:12: `tensorproxy.enabled`: {refusal}"));
+    assert!(invoke_with(&local, &[("YT_PROXY", "h")]).is_ok());
+    assert!(
+        file_problems("tensorproxy: {path: //x}")
+            .starts_with("c.yaml:1:15: unknown key `tensorproxy.path`, did you mean `tensorproxy.yt_path`?")
+    );
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::json;
-use tractorun_contract::job_spec::EnvSource;
+use tractorun_contract::job_spec::{EnvSource, RestartPolicy};
 
 use super::super::*;
 use super::{YamlFile, invoke_with, settings, words};
@@ -48,12 +48,15 @@ fn everything_after_the_first_other_word_is_the_command() {
 
 #[test]
 fn a_switch_takes_the_next_word_only_if_it_is_boolean() {
-    let cases: [(&[&str], Place, &[&str]); 10] = [
+    let cases: [(&[&str], Place, &[&str]); 13] = [
         (&["--local", "python3", "x.py"], Place::Local, &["python3", "x.py"]),
         (&["--local", "True", "python3"], Place::Local, &["python3"]),
         (&["--local", "true", "python3"], Place::Local, &["python3"]),
         (&["--local", "false", "python3"], Place::Cluster, &["python3"]),
         (&["--local", "False", "python3"], Place::Cluster, &["python3"]),
+        (&["--local", "1", "python3"], Place::Local, &["python3"]),
+        (&["--local", "0", "python3"], Place::Cluster, &["python3"]),
+        (&["--local", "2", "python3"], Place::Local, &["2", "python3"]),
         (&["--local=true", "true"], Place::Local, &["true"]),
         (&["--local=FALSE", "true"], Place::Cluster, &["true"]),
         (&["--local", "--", "true"], Place::Local, &["true"]),
@@ -183,4 +186,33 @@ fn requests_for_something_else_win() {
     assert_eq!(cli::parse(words(&["--version", "--help"])), Request::Version);
     assert_eq!(cli::parse(words(&["--completions", "zsh"])), Request::Completions("zsh".to_owned()));
     assert!(matches!(cli::parse(words(&["python3", "--help"])), Request::Run(_)));
+}
+
+#[test]
+fn a_tensorproxy_is_there_when_enabled_and_each_of_its_values_is_chosen_for_itself() {
+    let tensorproxy =
+        |yt_path: &str, restart_policy| Some(Tensorproxy { yt_path: yt_path.to_owned(), restart_policy });
+    let usual = tensorproxy("//sys/tractorun/tensorproxy", RestartPolicy::Always);
+    // The Python tractorun's own tests write `1`.
+    for line in [["--tensorproxy.enabled", "1", "sh"], ["--tensorproxy.enabled=true", "--", "sh"]] {
+        assert_eq!(settings(&line).tensorproxy, usual);
+    }
+    let file = YamlFile::new("tensorproxy: {enabled: true, restart_policy: fail, yt_path: //tmp/file}");
+    assert_eq!(file.settings(&["sh"]).tensorproxy, tensorproxy("//tmp/file", RestartPolicy::Fail));
+    for yt_path in ["--tensorproxy.yt_path", "--tensorproxy.yt-path"] {
+        let settings = file.settings(&[yt_path, "//tmp/line", "sh"]);
+        assert_eq!(settings.tensorproxy, tensorproxy("//tmp/line", RestartPolicy::Fail));
+    }
+    for policy in ["--tensorproxy.restart_policy", "--tensorproxy.restart-policy"] {
+        let settings = file.settings(&[policy, "on_failure", "sh"]);
+        assert_eq!(settings.tensorproxy, tensorproxy("//tmp/file", RestartPolicy::OnFailure));
+    }
+    assert_eq!(file.settings(&["--tensorproxy.enabled", "false", "sh"]).tensorproxy, None);
+    // Without a tensorproxy the rest says nothing.
+    let file = YamlFile::new("tensorproxy: {restart_policy: fail, yt_path: //tmp/file}");
+    assert_eq!(file.settings(&["sh"]).tensorproxy, None);
+    assert_eq!(
+        file.settings(&["--tensorproxy.enabled", "sh"]).tensorproxy,
+        tensorproxy("//tmp/file", RestartPolicy::Fail)
+    );
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use tractorun_contract::env::{self, client, yt};
 use tractorun_contract::job_spec::{
-    Bind, Cluster, CypressBind, EnvVar, JobSpec, Lib, LinePrefix, Links, Mesh, ParseError, Sidecar,
+    self, Bind, Cluster, CypressBind, EnvVar, JobSpec, Lib, LinePrefix, Links, Mesh, ParseError, Sidecar,
     SpecVersion, Timeouts,
 };
 use tractorun_contract::placement::Placement;
@@ -21,10 +21,15 @@ use tractorun_contract::secret::Secret;
 use tractorun_yt::ClientConfig;
 
 use self::problems::Problems;
-use self::spec::{check_command, check_env, check_files, check_logs, check_mesh, preemption_of, restarts_of};
-use self::variables::{
-    read_metrics_port, read_node_rank, read_nodes_here, read_ports, read_working_directory, required, text,
+use self::spec::{
+    check_command, check_env, check_files, check_logs, check_mesh, check_sandbox_file, preemption_of,
+    restarts_of,
 };
+use self::variables::{
+    read_metrics_port, read_node_rank, read_nodes_here, read_ports, read_tensorproxy_ports,
+    read_working_directory, required, text,
+};
+use super::tensorproxy::Tensorproxy;
 use super::{Environment, Prefix};
 use crate::logs;
 use crate::supervisor::{Preemption, Restarts};
@@ -62,6 +67,7 @@ pub(super) struct Config {
     pub(super) command: Vec<OsString>,
     pub(super) env: Vec<EnvVar>,
     pub(super) sidecars: Vec<Sidecar>,
+    pub(super) tensorproxy: Option<Tensorproxy>,
     #[expect(clippy::struct_field_names, reason = "the user knows it by this name")]
     pub(super) user_config: Option<Map<String, Value>>,
     pub(super) binds: Vec<Bind>,
@@ -111,6 +117,7 @@ pub(super) fn read(environment: &Environment, sandbox: &Path) -> Result<Config, 
 
 /// Checks a spec against itself and the job it meets.
 fn check(spec: JobSpec, environment: &Environment, sandbox: &Path) -> Result<Config, ConfigError> {
+    let port_count = spec.port_count();
     // Complete on purpose: a new field does not build until it is handled here.
     let JobSpec {
         version: SpecVersion { major: _, minor: _ },
@@ -121,6 +128,7 @@ fn check(spec: JobSpec, environment: &Environment, sandbox: &Path) -> Result<Con
         env,
         user_config,
         sidecars,
+        tensorproxy,
         binds,
         libs,
         cypress_binds,
@@ -153,7 +161,9 @@ fn check(spec: JobSpec, environment: &Environment, sandbox: &Path) -> Result<Con
     let node_rank = read_node_rank(environment, mesh, &mut problems);
     let operation_id = required(environment, yt::OPERATION_ID, &mut problems);
     let job_id = required(environment, yt::JOB_ID, &mut problems);
-    let ports = read_ports(environment, mesh, &mut problems);
+    let ports = read_ports(environment, mesh, port_count, &mut problems);
+    let tensorproxy =
+        tensorproxy.and_then(|spec| read_tensorproxy(spec, environment, mesh, port_count, &mut problems));
     let metrics_port = read_metrics_port(environment, mesh, &mut problems);
     let vault_token = format!("{}{}", yt::SECURE_VAULT_PREFIX, env::VAULT_YT_TOKEN);
     let token = text(environment, &vault_token, &mut problems).filter(|token| !token.is_empty());
@@ -162,21 +172,7 @@ fn check(spec: JobSpec, environment: &Environment, sandbox: &Path) -> Result<Con
     let nodes_here = read_nodes_here(environment, mesh, &mut problems);
     let working_directory = read_working_directory(environment, sandbox, &mut problems);
 
-    // The launcher has said which cluster and who: nothing that the image or the laptop says may change it.
-    let lookup = |name: &str| match name {
-        client::PROXY => Some(proxy.clone()),
-        client::TOKEN => token.clone(),
-        client::TOKEN_PATH => None,
-        _ => environment.get(name).and_then(|value| value.to_str()).map(str::to_owned),
-    };
-    let client = match ClientConfig::from_environment(&lookup, None) {
-        Ok(client) => Some(ClientConfig { first_contact_budget: FIRST_CONTACT, ..client }),
-        Err(error) => {
-            problems.add("cluster", &error.to_string());
-            None
-        }
-    };
-
+    let client = read_client(environment, &proxy, token.as_deref(), &mut problems);
     let Some(client) = client.filter(|_| problems.is_empty()) else {
         return Err(ConfigError::Settings(problems));
     };
@@ -203,6 +199,7 @@ fn check(spec: JobSpec, environment: &Environment, sandbox: &Path) -> Result<Con
         command: command.into_iter().map(OsString::from).collect(),
         env,
         sidecars,
+        tensorproxy,
         user_config,
         binds,
         libs,
@@ -216,6 +213,42 @@ fn check(spec: JobSpec, environment: &Environment, sandbox: &Path) -> Result<Con
         restarts: restarts_of(restarts),
         preemption: preemption.map(preemption_of),
     })
+}
+
+/// How to reach the cluster. The launcher has said which, and who we are there: nothing that the image or the laptop
+/// says may change it.
+fn read_client(
+    environment: &Environment,
+    proxy: &str,
+    token: Option<&str>,
+    problems: &mut Problems,
+) -> Option<ClientConfig> {
+    let lookup = |name: &str| match name {
+        client::PROXY => Some(proxy.to_owned()),
+        client::TOKEN => token.map(str::to_owned),
+        client::TOKEN_PATH => None,
+        _ => environment.get(name).and_then(|value| value.to_str()).map(str::to_owned),
+    };
+    match ClientConfig::from_environment(&lookup, None) {
+        Ok(client) => Some(ClientConfig { first_contact_budget: FIRST_CONTACT, ..client }),
+        Err(error) => {
+            problems.add("cluster", &error.to_string());
+            None
+        }
+    }
+}
+
+fn read_tensorproxy(
+    spec: job_spec::Tensorproxy,
+    environment: &Environment,
+    mesh: Mesh,
+    port_count: u32,
+    problems: &mut Problems,
+) -> Option<Tensorproxy> {
+    let job_spec::Tensorproxy { file, restart_policy } = spec;
+    check_sandbox_file("tensorproxy", &file, problems);
+    let [grpc_port, monitoring_port] = read_tensorproxy_ports(environment, mesh, port_count, problems)?;
+    Some(Tensorproxy { file, restart_policy, grpc_port, monitoring_port })
 }
 
 /// The parser's own words, with the file on their first line.

@@ -130,7 +130,7 @@ pub(super) fn check_files(
     }
 }
 
-fn check_sandbox_file(field: &str, name: &str, problems: &mut Problems) {
+pub(super) fn check_sandbox_file(field: &str, name: &str, problems: &mut Problems) {
     if !is_file_name(name) {
         problems.add(field, &format!("expected the name of a file in the sandbox, got {name:?}"));
     }

@@ -1,5 +1,7 @@
 //! The configuration of a job whose variables and spec are whole or broken.
 
+use tractorun_contract::job_spec::RestartPolicy;
+
 use super::spec::check_destination;
 use super::*;
 
@@ -141,6 +143,27 @@ fn everything_wrong_is_reported_at_once() {
          libs: \"my/lib\" cannot be the name of a library; \
          YT_JOB_COOKIE: expected a number below node_count 2, got \"-1\"; \
          YT_PORT_3 to YT_PORT_4: not set: the operation must ask for 6 ports per job (port_count in its task)"
+    );
+}
+
+#[test]
+fn a_tensorproxy_has_the_jobs_last_two_ports_and_moves_none() {
+    let spec = SPEC.replacen('{', r#"{"tensorproxy": {"file": "tensors", "restart_policy": "fail"},"#, 1);
+    let ports = [("YT_PORT_6", Some("9100")), ("YT_PORT_7", Some("7001"))];
+    let config = read_changed(&ports, &spec).unwrap();
+    assert_eq!((config.ports, config.metrics_port), (vec![7000, 7001, 7002, 7003, 7004], Some(7005)));
+    let tensorproxy = config.tensorproxy.unwrap();
+    assert_eq!((tensorproxy.grpc_port, tensorproxy.monitoring_port), (9100, 7001));
+    assert_eq!((&*tensorproxy.file, tensorproxy.restart_policy), ("tensors", RestartPolicy::Fail));
+    assert_eq!(read_changed(&ports, SPEC).unwrap().tensorproxy, None);
+
+    let needed = "not set: the operation must ask for 8 ports per job (port_count in its task)";
+    assert_eq!(error(&[], &spec), format!("bad configuration: YT_PORT_6 to YT_PORT_7: {needed}"));
+    assert_eq!(error(&ports[..1], &spec), format!("bad configuration: YT_PORT_7: {needed}"));
+    let file = error(&ports, &spec.replace("\"tensors\"", "\"../tensors\""));
+    assert!(
+        file.ends_with("tensorproxy: expected the name of a file in the sandbox, got \"../tensors\""),
+        "{file}"
     );
 }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use tractorun_contract::env::{self, yt};
 use tractorun_contract::job_spec::Mesh;
+use tractorun_contract::topology::TENSORPROXY_PORT_COUNT;
 
 use super::Problems;
 use super::spec::MAX_WORKERS_PER_NODE;
@@ -54,14 +55,42 @@ pub(super) fn read_working_directory(
     folder.to_owned()
 }
 
-pub(super) fn read_ports(environment: &Environment, mesh: Mesh, problems: &mut Problems) -> Vec<u16> {
+/// The ports of the workers and the control channel, of a job that asks for `count` in all.
+pub(super) fn read_ports(
+    environment: &Environment,
+    mesh: Mesh,
+    count: u32,
+    problems: &mut Problems,
+) -> Vec<u16> {
     if mesh.process_per_node > MAX_WORKERS_PER_NODE {
         return Vec::new(); // already a problem, and nobody wants to read of billions of missing ports
     }
-    let count = mesh.port_count();
+    read_needed_ports(environment, 0..=mesh.control_port_index(), count, problems)
+}
+
+/// The ports of the tensorproxy, of a job that asks for `count` in all.
+pub(super) fn read_tensorproxy_ports(
+    environment: &Environment,
+    mesh: Mesh,
+    count: u32,
+    problems: &mut Problems,
+) -> Option<[u16; TENSORPROXY_PORT_COUNT as usize]> {
+    if mesh.process_per_node > MAX_WORKERS_PER_NODE {
+        return None;
+    }
+    read_needed_ports(environment, mesh.tensorproxy_port_indexes(), count, problems).try_into().ok()
+}
+
+/// The ports of these indexes; those that are not there are a problem.
+fn read_needed_ports(
+    environment: &Environment,
+    indexes: impl IntoIterator<Item = u32>,
+    count: u32,
+    problems: &mut Problems,
+) -> Vec<u16> {
     let mut ports = Vec::new();
     let mut missing = Vec::new();
-    for index in 0..=mesh.control_port_index() {
+    for index in indexes {
         match read_port(environment, index, problems) {
             Ok(port) => ports.push(port),
             Err(NoPort::Missing(name)) => missing.push(name),

@@ -71,7 +71,6 @@ pub enum LeaderEvent {
 
 /// What the driver is to do for the leader.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "few are made, and each is done at once")]
 pub enum LeaderAction {
     /// Give this to the hub.
     Command(HubCommand),

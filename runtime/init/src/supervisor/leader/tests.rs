@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use tractorun_contract::failure::{Fate, Fates, MAX_SIDECAR_RECORDS, SidecarEnd};
+use tractorun_contract::sidecar::SidecarId;
 
 use super::*;
 
@@ -294,7 +295,9 @@ fn what_no_attempt_could_answer_ends_the_run_whenever_it_comes() {
         let cause = Cause::Stopped { signal: "SIGTERM".into() };
         identity(1).failure(cause, 143, Duration::ZERO)
     };
-    let sidecar = || identity(1).failure(Cause::SidecarExited { sidecar: 0, code: 0 }, 1, Duration::ZERO);
+    let sidecar = || {
+        identity(1).failure(Cause::SidecarExited { sidecar: SidecarId::Index(0), code: 0 }, 1, Duration::ZERO)
+    };
     for verdict in [stopped(), sidecar()] {
         for phase in 0..3 {
             let mut leader = with_restarts(2, restarts(5));
@@ -380,7 +383,7 @@ fn the_list_of_failed_attempts_has_an_end() {
 }
 
 fn bad_end(node_rank: u32, sidecar: u32, restarts: u32) -> SidecarEnd {
-    let cause = Cause::SidecarExited { sidecar, code: 3 };
+    let cause = Cause::SidecarExited { sidecar: SidecarId::Index(sidecar), code: 3 };
     SidecarEnd::new(identity(node_rank).failure(cause, 3, Duration::ZERO), restarts, None)
 }
 

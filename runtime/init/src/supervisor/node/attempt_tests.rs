@@ -1,7 +1,7 @@
 //! Restarts in place, on one node: when its workers start again, when they never do, and what the sidecars see of it.
 
 use super::teardown::{KILL_AGAIN, KILL_LIMIT};
-use super::testing::{self, GRACE, identity, pid};
+use super::testing::{self, GRACE, identity, numbered, pid};
 use super::*;
 use crate::control::StopManner;
 
@@ -18,7 +18,7 @@ impl Harness {
         let setup = Setup {
             mode: Mode::Job { own: identity(), leader: identity() },
             ranks: vec![3],
-            sidecars: sidecars.to_vec(),
+            sidecars: numbered(sidecars),
             grace_period: GRACE,
             attempts: Attempts::Several,
             preemption: None,
@@ -208,7 +208,7 @@ fn a_sidecar_that_must_not_end_ends_the_run_between_two_attempts_too() {
     node.step(stop_attempt(0));
     node.exited(100, 143);
     node.step(Event::OthersGone);
-    let cause = Cause::SidecarExited { sidecar: 0, code: 4 };
+    let cause = Cause::SidecarExited { sidecar: SidecarId::Index(0), code: 4 };
     let told = Action::Tell(NodeMessage::Failed(identity().failure(cause, 4, Duration::ZERO)));
     assert_eq!(node.exited(SPARED, 4)[0], told);
     assert_eq!(node.step(begin(1)), []);

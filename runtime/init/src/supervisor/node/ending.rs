@@ -219,6 +219,7 @@ impl Node {
         };
         let failure = own.failure(cause, exit_code, elapsed);
         let Traces { stderr_tail, oom } = traces;
+        let oom = oom.map(Box::new);
         Some(Failure { rank, attempt: self.attempt, stderr_tail, oom, ..failure })
     }
 

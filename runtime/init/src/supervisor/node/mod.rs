@@ -7,6 +7,7 @@ use std::time::Duration;
 use tractorun_contract::exit::ExitReason;
 use tractorun_contract::failure::{Cause, Failure, STOP_REQUEST};
 use tractorun_contract::job_spec::RestartPolicy;
+use tractorun_contract::sidecar::SidecarId;
 use tractorun_sys::{Pid, Signal};
 
 use self::fates::Ends;
@@ -42,8 +43,8 @@ pub struct Setup {
     pub mode: Mode,
     /// Global ranks of the workers, by local rank; one of them in plain-init mode, its rank without meaning.
     pub ranks: Vec<u32>,
-    /// Policies of the sidecars, in the order they are started; none in plain-init mode.
-    pub sidecars: Vec<RestartPolicy>,
+    /// The sidecars and their policies, in the order they are started; none in plain-init mode.
+    pub sidecars: Vec<(SidecarId, RestartPolicy)>,
     /// From SIGTERM to SIGKILL.
     pub grace_period: Duration,
     /// Whether a failed worker may be answered by a restart in place.
@@ -175,7 +176,7 @@ impl Node {
     /// A node whose workers are not started yet.
     pub fn new(setup: Setup) -> Self {
         let workers = vec![Worker::NotStarted; setup.ranks.len()];
-        let sidecars = setup.sidecars.iter().map(|policy| Sidecar::new(*policy)).collect();
+        let sidecars = setup.sidecars.iter().map(|(id, policy)| Sidecar::new(*id, *policy)).collect();
         let ends = Ends::new(workers.len());
         Self {
             setup,

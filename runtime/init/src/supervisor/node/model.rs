@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use tractorun_contract::failure::Fates;
 
+use super::testing::numbered;
 use super::*;
 use crate::control::StopManner;
 
@@ -91,10 +92,10 @@ impl World {
         sidecars: Vec<SidecarCase>,
     ) -> Self {
         let ranks = (0..).take(workers.len()).collect();
-        let policies = sidecars.iter().map(|sidecar| sidecar.0).collect();
+        let policies: Vec<_> = sidecars.iter().map(|sidecar| sidecar.0).collect();
         let (attempts, preemption) = rules;
         let grace_period = Duration::from_secs(10);
-        let setup = Setup { mode, ranks, sidecars: policies, grace_period, attempts, preemption };
+        let setup = Setup { mode, ranks, sidecars: numbered(&policies), grace_period, attempts, preemption };
         let node = Node::new(setup);
         let mut world = Self {
             node,

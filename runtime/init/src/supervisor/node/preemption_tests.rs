@@ -2,7 +2,7 @@
 
 use tractorun_contract::failure::Fates;
 
-use super::testing::{self, GRACE, identity, pid};
+use super::testing::{self, GRACE, identity, numbered, pid};
 use super::*;
 use crate::control::StopManner;
 
@@ -20,7 +20,7 @@ impl Harness {
         let setup = Setup {
             mode: Mode::Job { own: identity(), leader: identity() },
             ranks: vec![0, 1],
-            sidecars: vec![RestartPolicy::Always],
+            sidecars: numbered(&[RestartPolicy::Always]),
             grace_period: GRACE,
             attempts: Attempts::Several,
             preemption: Some(Preemption { signal: Signal::USR1, timeout: TIMEOUT }),

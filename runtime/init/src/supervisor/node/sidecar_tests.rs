@@ -3,7 +3,7 @@
 use tractorun_contract::failure::{Fates, SidecarEnd};
 
 use super::teardown::LINGER;
-use super::testing::{self, GRACE, identity, pid};
+use super::testing::{self, GRACE, identity, numbered, pid};
 use super::*;
 
 /// Node 0 with one worker of pid 100; the sidecars have the pids 200, 201, ... and, started again, 300 and up.
@@ -18,7 +18,7 @@ impl Harness {
         let setup = Setup {
             mode,
             ranks: vec![0],
-            sidecars: policies.to_vec(),
+            sidecars: numbered(policies),
             grace_period: GRACE,
             attempts: Attempts::One,
             preemption: None,
@@ -148,7 +148,11 @@ fn every_policy_with_every_end() {
             let is_bad = end != Some(CODE_0) && told.is_none();
             assert_eq!(bad_end.is_some(), is_bad, "{case}");
             if let Some(SidecarEnd { end: failure, restarts: 0, restart_after_seconds }) = bad_end {
-                assert_eq!((failure.rank, failure.cause.sidecar()), (None, Some(0)), "{case}");
+                assert_eq!(
+                    (failure.rank, failure.cause.sidecar()),
+                    (None, Some(SidecarId::Index(0))),
+                    "{case}"
+                );
                 assert_eq!(failure.stderr_tail.is_empty(), end.is_none(), "{case}");
                 let after = Harness::delay(&actions).map(|after| after.as_secs_f64());
                 assert_eq!(*restart_after_seconds, after, "{case}");
@@ -163,7 +167,11 @@ fn every_policy_with_every_end() {
             };
             assert_eq!(actual, expected, "{case}");
             if let Some(failure) = told {
-                assert_eq!((failure.rank, failure.cause.sidecar()), (None, Some(0)), "{case}");
+                assert_eq!(
+                    (failure.rank, failure.cause.sidecar()),
+                    (None, Some(SidecarId::Index(0))),
+                    "{case}"
+                );
                 let has_tail = !failure.stderr_tail.is_empty();
                 assert_eq!(has_tail, end.is_some(), "{case}");
             }
@@ -179,9 +187,9 @@ fn every_policy_with_every_end() {
 #[test]
 fn a_sidecar_that_fails_is_named_with_what_it_did() {
     for (reason, cause) in [
-        (CODE_0, Cause::SidecarExited { sidecar: 1, code: 0 }),
-        (CODE_3, Cause::SidecarExited { sidecar: 1, code: 3 }),
-        (SIGKILL, Cause::SidecarKilled { sidecar: 1, signal: "SIGKILL".into() }),
+        (CODE_0, Cause::SidecarExited { sidecar: SidecarId::Index(1), code: 0 }),
+        (CODE_3, Cause::SidecarExited { sidecar: SidecarId::Index(1), code: 3 }),
+        (SIGKILL, Cause::SidecarKilled { sidecar: SidecarId::Index(1), signal: "SIGKILL".into() }),
     ] {
         let mut harness = Harness::started(&[RestartPolicy::Never, RestartPolicy::Fail]);
         let actions = harness.exited(201, reason);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tractorun_contract::exit::{ExitReason, SIDECAR_LEFT};
 use tractorun_contract::failure::{Cause, SidecarEnd};
 use tractorun_contract::job_spec::RestartPolicy;
+use tractorun_contract::sidecar::SidecarId;
 use tractorun_sys::{Pid, Signal};
 
 use super::{Culprit, Node, State};
@@ -25,6 +26,7 @@ const WELL_AFTER: Duration = Duration::from_mins(1);
 /// One sidecar.
 #[derive(Debug)]
 pub struct Sidecar {
+    id: SidecarId,
     policy: RestartPolicy,
     pub(super) status: Status,
     /// Before the next restart.
@@ -64,8 +66,9 @@ enum End {
 // === impl Sidecar ===
 
 impl Sidecar {
-    pub(super) fn new(policy: RestartPolicy) -> Self {
+    pub(super) fn new(id: SidecarId, policy: RestartPolicy) -> Self {
         Self {
+            id,
             policy,
             status: Status::NotStarted,
             delay: FIRST_DELAY,
@@ -73,6 +76,11 @@ impl Sidecar {
             last_end: None,
             last_lines: Vec::new(),
         }
+    }
+
+    /// Which it is.
+    pub fn id(&self) -> SidecarId {
+        self.id
     }
 
     /// Where it is in its life.
@@ -126,9 +134,7 @@ impl Sidecar {
 // === impl End ===
 
 impl End {
-    fn cause(self, sidecar: usize) -> (Cause, u8) {
-        // A job spec with so many sidecars does not fit into memory.
-        let sidecar = u32::try_from(sidecar).unwrap_or(u32::MAX);
+    fn cause(self, sidecar: SidecarId) -> (Cause, u8) {
         match self {
             Self::Exited(ExitReason::Code(0)) => (Cause::SidecarExited { sidecar, code: 0 }, SIDECAR_LEFT),
             Self::Exited(ExitReason::Code(code)) => (Cause::SidecarExited { sidecar, code }, code),
@@ -214,7 +220,7 @@ impl Node {
         }
         let sidecar = &mut self.sidecars[index];
         if sidecar.policy == RestartPolicy::Fail {
-            let (cause, exit_code) = end.cause(index);
+            let (cause, exit_code) = end.cause(sidecar.id);
             return self.fail(now, Culprit::Node, cause, exit_code, traces, actions);
         }
         let restart_after = if sidecar.restarts_after(&end) {
@@ -223,7 +229,7 @@ impl Node {
         } else {
             None
         };
-        let restarts = sidecar.restarts;
+        let (id, restarts) = (sidecar.id, sidecar.restarts);
         actions.push(Action::Announce(match &end {
             End::Exited(reason) => Announcement::SidecarExited {
                 sidecar: index,
@@ -234,7 +240,7 @@ impl Node {
             End::NotStarted { .. } => Announcement::SidecarNotStarted { sidecar: index, restart_after },
         }));
         if end != End::Exited(ExitReason::Code(0)) {
-            let (cause, exit_code) = end.cause(index);
+            let (cause, exit_code) = end.cause(id);
             if let Some(failure) = self.own_failure(now, Culprit::Node, cause, exit_code, traces) {
                 let after = restart_after.map(|after| after.as_secs_f64());
                 let end = SidecarEnd::new(failure, restarts, after);

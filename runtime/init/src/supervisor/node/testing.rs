@@ -14,6 +14,11 @@ pub(super) fn identity() -> Identity {
     Identity { node_rank: 0, host: "h".into(), job_id: "j".into() }
 }
 
+/// The user's sidecars with these policies.
+pub(in crate::supervisor) fn numbered(policies: &[RestartPolicy]) -> Vec<(SidecarId, RestartPolicy)> {
+    (0..).map(SidecarId::Index).zip(policies.iter().copied()).collect()
+}
+
 /// Takes an event to the node and gives what is to be done.
 pub(super) fn step(node: &mut Node, now: Duration, event: Event) -> Vec<Action> {
     let mut actions = Vec::new();

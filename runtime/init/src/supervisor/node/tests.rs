@@ -528,7 +528,7 @@ fn the_record_says_that_memory_ran_out() {
         Action::Tell(NodeMessage::Failed(failure)) => Some(failure),
         _ => None,
     });
-    assert_eq!(told.unwrap().oom, Some(oom));
+    assert_eq!(told.unwrap().oom.as_deref(), Some(&oom));
 }
 
 /// Both workers end; the second one `apart` from the first, which is told of a second after it was reaped.
