@@ -2,6 +2,7 @@
 //! after everything of the run is gone.
 
 use serde_json::{Value, json};
+use tractorun_tests::log_tables::LogTable;
 use tractorun_tests::{Cluster, Launcher, Scratch};
 
 const RUN: &str = "//tmp/run";
@@ -76,6 +77,65 @@ fn a_run_is_followed_to_its_end_whatever_happens_to_connections() {
     cluster.set(&format!("{rows}/@tractorun_log"), &record);
     let verified = logs(&scratch, &cluster).arg("--verify").run();
     verified.assert_code(1).assert_stdout("rank 3: missing: 303 rows are in the table, init wrote 304\n");
+}
+
+#[test]
+fn attempts_follow_each_other_in_tables_and_on_the_terminal() {
+    let scratch = Scratch::new();
+    let cluster = Cluster::start(&scratch);
+    // Rank 1 fails first, then rank 2 is killed; each leaves somebody behind who goes on writing.
+    let script = r#"attempt=$TRACTORUN_ATTEMPT
+        echo "begin $attempt"
+        for number in $(seq 200); do echo "out $attempt $number"; echo "err $attempt $number" >&2; done
+        echo up > "$SCRATCH/up.$attempt.$RANK"
+        for rank in 0 1 2 3; do until [ -s "$SCRATCH/up.$attempt.$rank" ]; do sleep 0.02; done; done
+        if [ $attempt != 2 ]; then (while :; do echo "left $attempt"; sleep 0.002; done) & fi
+        [ "$attempt.$RANK" = 0.1 ] && exit 7
+        [ "$attempt.$RANK" = 1.2 ] && kill -9 $$
+        [ $attempt = 2 ] || { trap '' TERM; sleep 1000 & wait; }
+        printf "end $attempt""#;
+    let run = Launcher::submit(&scratch, &cluster)
+        .args(["--yt-path", RUN, "--operation-log-mode", "realtime_yt_table", "--grace-period", "300ms"])
+        .args(["--restarts.max", "3", "--restarts.backoff", "50ms"])
+        .mesh((2, 2))
+        .bash(script)
+        .start();
+    run.wait_for("tractorun: operation ");
+    let following = logs(&scratch, &cluster).arg("-f").start();
+    run.wait().assert_code(0);
+    let followed = following.wait();
+    followed.assert_code(0);
+    for rank in 0..4 {
+        let table = LogTable::read(&cluster, &format!("{RUN}/logs/0/workers/{rank}"));
+        table.assert_complete();
+        assert!(table.rows.is_sorted_by_key(|row| row.attempt), "rank {rank}");
+        for attempt in 0..3 {
+            let of_attempt = table.rows.iter().filter(|row| row.attempt == attempt);
+            let of_attempt: Vec<String> =
+                of_attempt.map(|row| String::from_utf8_lossy(&row.message).into_owned()).collect();
+            for start in ["out", "err"] {
+                let expected: Vec<String> =
+                    (1..=200).map(|number| format!("{start} {attempt} {number}")).collect();
+                let found: Vec<&String> = of_attempt.iter().filter(|line| line.starts_with(start)).collect();
+                assert!(found.into_iter().eq(&expected), "rank {rank}, attempt {attempt}, {start}");
+            }
+            // Nothing else of any other attempt.
+            assert!(of_attempt.iter().all(|line| line.split(' ').nth(1) == Some(&attempt.to_string())));
+            assert_eq!(of_attempt.iter().filter(|line| line.starts_with("begin")).count(), 1);
+        }
+        assert_eq!(table.rows.last().map(|row| row.message.as_slice()), Some(b"end 2".as_slice()));
+        let all: Vec<String> = table
+            .rows
+            .iter()
+            .map(|row| format!("[{rank}] {}", String::from_utf8_lossy(&row.message)))
+            .collect();
+        assert_eq!(beginning(&followed.stdout, &format!("[{rank}] ")), all, "rank {rank}");
+    }
+    assert_eq!(beginning(&followed.stdout, "----"), ["---- attempt 1 ----", "---- attempt 2 ----"]);
+    logs(&scratch, &cluster).arg("--verify").run().assert_code(0).assert_stdout("4 tables: 4 ok\n");
+    let shown = logs(&scratch, &cluster).run();
+    let second = shown.stdout.split("---- attempt 1 ----").nth(1).expect("a second attempt");
+    assert!(!second.contains(" 0\n") && !second.contains(" 0 "), "lines of an attempt after it");
 }
 
 #[test]

@@ -66,9 +66,13 @@ impl Pump {
         Self { tables: Some(Tables { intake, workers }), ..self }
     }
 
-    /// Whoever is started from now on belongs to this attempt.
+    /// Whoever is started from now on belongs to this attempt. Nobody of the one before is alive: what its pipes
+    /// still hold comes before all that the next ones write.
     pub fn begin_attempt(&mut self, attempt: u32) {
-        self.attempt = attempt;
+        if attempt != self.attempt {
+            self.attempt = attempt;
+            self.end_streams(|member| matches!(member, Member::Worker(_)));
+        }
     }
 
     /// The same, which counts there what it reads.
@@ -142,7 +146,11 @@ impl Pump {
 
     /// Passes on all that is left of everybody: the tree is dead.
     pub fn finish(&mut self) {
-        for stream in &mut self.streams {
+        self.end_streams(|_| true);
+    }
+
+    fn end_streams(&mut self, whose: impl Fn(Member) -> bool) {
+        for stream in self.streams.iter_mut().filter(|stream| whose(stream.member)) {
             stream.drain(&mut self.buffer, &mut self.batch);
             if stream.end == End::Open {
                 stream.reach_end(&mut self.batch);

@@ -77,6 +77,37 @@ async fn who_starts_again_leaves_no_streams_behind() {
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn what_an_attempt_left_in_its_pipes_comes_before_the_next_one() {
+    let mut harness = Harness::new();
+    let (mut left, _stderr) = harness.open(0);
+    let (sidecar, _others) = harness.pump.open(Member::Sidecar(0), &Style::Sole).unwrap();
+    // More than one read, as of somebody who outlived the worker.
+    let old = "old\n".repeat(READ_BYTES / 2);
+    left.write_all(old.as_bytes()).unwrap();
+    left.write_all(b"half").unwrap();
+    harness.pump.begin_attempt(1);
+    let (mut stdout, _stderr) = harness.open(0);
+    stdout.write_all(b"new\n").unwrap();
+    let mut shown = harness.shown.try_clone().unwrap();
+    let reader = std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let mut chunk = vec![0; 1 << 16];
+        while !bytes.ends_with(b"new\n") {
+            let count = shown.read(&mut chunk).unwrap();
+            bytes.extend_from_slice(&chunk[..count]);
+        }
+        String::from_utf8(bytes).unwrap()
+    });
+    harness.pump.pump().await;
+    let shown = reader.join().unwrap();
+    assert_eq!(shown, format!("{}[0] half\n[0] new\n", "[0] old\n".repeat(READ_BYTES / 2)));
+    // Sidecars live on.
+    File::from(sidecar).write_all(b"side\n").unwrap();
+    harness.pump.pump().await;
+    assert_eq!(harness.shown(5), "side\n");
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn a_burst_larger_than_a_pipe_comes_out_whole() {
     let mut harness = Harness::new();
     let (mut stdout, stderr) = harness.open(7);
