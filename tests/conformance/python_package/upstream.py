@@ -60,6 +60,14 @@ def __getattr__(name):
 """
 
 
+# What its tests compare the names of streams with.
+STREAMS = """
+
+class OutputType:
+    stdout = "stdout"
+    stderr = "stderr"
+"""
+
 # Its tests of what is a part of the launcher or of init now, and of what these do otherwise on purpose.
 LEFT_OUT = {
     # The launcher's own settings, specs and texts; the option after the command is the command's.
@@ -77,8 +85,6 @@ LEFT_OUT = {
     "empty_config and False": "a missing cluster config is said by the launcher and is no Python warning",
     "set_tractorun_description": "it takes the mesh for a class of attrs; cases.py checks what it checks",
     "stderr_reader or restarting_sidecar_logs": "they want the workers' output on stdout, ours is on stderr",
-    "test_sync and transaction": "the minicluster does not show `user_transaction_id`",
-    "operation_log": "the launcher says what it does with tables of logs",
 }
 # Needs a network, libraries or devices that the tests have not.
 EXAMPLES_LEFT_OUT = ("adoptation", "lightning")
@@ -100,7 +106,7 @@ def make_tree(tree):
     shutil.copytree(PACKAGE, tree / "tractorun", ignore=ignored)
     for name in ELSEWHERE:
         with open(tree / "tractorun" / name, "a", encoding="utf-8") as stream:
-            stream.write(ANY_NAME)
+            stream.write(ANY_NAME + (STREAMS if name == "private/process_manager.py" else ""))
     data = tree / "tests/data"
     (data / "run_config.yaml").write_text(yaml.safe_dump({"mesh": {"node_count": 2, "process_per_node": 1}}))
     generator = torch.Generator().manual_seed(0)

@@ -55,6 +55,7 @@ fn all(operation: &Operation) -> BTreeMap<&'static str, YsonValue> {
         ("task_names", value::list(tasks)),
         ("type", value::string(OPERATION_TYPE)),
         ("unrecognized_spec", value::map(spec.unrecognized.clone())),
+        ("user_transaction_id", value::string(operation.transaction.unwrap_or_default().to_string())),
     ]);
     if let Some(finished) = operation.finished {
         all.insert("finish_time", finished.to_yson());
