@@ -81,6 +81,11 @@ else
 	@TRACTORUN_BIN_DIR="$(BIN_DIR)" $(CARGO) test --no-fail-fast --package tractorun-tests --locked $(ARGS) -- --test-threads 2
 endif
 
+.PHONY: snapshots
+snapshots: ## take what people see now (help, errors, verdicts) as what they shall see: tests/snapshots
+	@INSTA_UPDATE=always $(MAKE) e2e ARGS="--test snapshots"
+	@git --no-pager diff --stat -- tests/snapshots
+
 .PHONY: test-cluster
 test-cluster: ## the conformance scripts against the cluster in YT_PROXY (YT_TOKEN), in a folder of their own there
 	@scripts/venv

@@ -11,6 +11,7 @@ use crate::binaries;
 use crate::cluster::Cluster;
 use crate::process::{Finished, Running};
 use crate::scratch::{MARK, Scratch};
+use crate::screen::TERM;
 
 /// A call of `tractorun` with an environment that holds nothing of this machine's own YT settings.
 #[must_use]
@@ -21,9 +22,14 @@ pub struct Launcher {
 impl Launcher {
     /// The bare command, without a cluster.
     pub fn new(scratch: &Scratch) -> Self {
+        Self::program(scratch, binaries::tractorun())
+    }
+
+    /// Another program in the same surroundings.
+    pub fn program(scratch: &Scratch, program: PathBuf) -> Self {
         let home = scratch.path("home");
         std::fs::create_dir_all(&home).expect("cannot make a folder");
-        let mut command = Command::new(binaries::tractorun());
+        let mut command = Command::new(program);
         command
             .env_clear()
             .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
@@ -115,6 +121,23 @@ impl Launcher {
     /// Starts it.
     pub fn start(mut self) -> Running {
         Running::start(&mut self.command)
+    }
+
+    /// Starts it on a terminal.
+    pub fn start_on_terminal(self) -> Running {
+        Running::start_on_terminal(&self.env("TERM", TERM).command)
+    }
+
+    /// The call as a person would write it, without its surroundings.
+    pub fn shown(&self) -> String {
+        let program = self.command.get_program().to_string_lossy();
+        let program = program.rsplit('/').next().unwrap_or_default().to_owned();
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
+        let words = self.command.get_args().map(|word| {
+            let word = word.to_string_lossy().into_owned();
+            if word.is_empty() || !word.chars().all(is_plain) { format!("'{word}'") } else { word }
+        });
+        std::iter::once(program).chain(words).collect::<Vec<_>>().join(" ")
     }
 
     /// Runs it to its end.

@@ -22,6 +22,7 @@ pub mod place;
 pub mod process;
 pub mod recorder;
 pub mod scratch;
+pub mod screen;
 
 pub use cluster::Cluster;
 pub use launcher::Launcher;

@@ -1,7 +1,7 @@
 //! Processes with deadlines: started, listened to, signalled, waited for, and killed when the test is over.
 
 use std::fmt::Write as _;
-use std::io::Read;
+use std::io::{Read, Write as _};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use pty_process::blocking::Pty;
+
+use crate::screen::{COLUMNS, ROWS};
 
 /// How long anything may take. Generous, because two cores may be busy with much else: it bounds hangs and
 /// measures nothing.
@@ -37,6 +40,7 @@ pub struct Running {
     child: Child,
     output: Arc<Output>,
     readers: Vec<JoinHandle<()>>,
+    terminal: Option<Arc<Pty>>,
 }
 
 #[derive(Default)]
@@ -86,7 +90,42 @@ impl Running {
             collect(stdout, Arc::clone(&output), Stream::Stdout),
             collect(stderr, Arc::clone(&output), Stream::Stderr),
         ];
-        Self { command: text, child, output, readers }
+        Self { command: text, child, output, readers, terminal: None }
+    }
+
+    /// Starts a command on a terminal of its own, as a person's shell does. What it writes there is its stdout.
+    pub fn start_on_terminal(command: &Command) -> Self {
+        let text = format!("{command:?}");
+        let (pty, pts) = pty_process::blocking::open().expect("there are terminals");
+        pty.resize(pty_process::Size::new(ROWS, COLUMNS)).expect("a terminal takes a size");
+        let variables = command.get_envs().filter_map(|(name, value)| Some((name, value?)));
+        let mut started = pty_process::blocking::Command::new(command.get_program())
+            .args(command.get_args())
+            .env_clear()
+            .envs(variables);
+        if let Some(folder) = command.get_current_dir() {
+            started = started.current_dir(folder);
+        }
+        let child = started.spawn(pts).unwrap_or_else(|error| panic!("cannot start {text}: {error}"));
+        let pty = Arc::new(pty);
+        let output = Arc::new(Output::default());
+        output.texts.lock().expect("not poisoned").open = 1;
+        let readers = vec![collect(Screen(Arc::clone(&pty)), Arc::clone(&output), Stream::Stdout)];
+        Self { command: text, child, output, readers, terminal: Some(pty) }
+    }
+
+    /// Ctrl-C: typed where there is a terminal, else its signal.
+    pub fn interrupt(&self) {
+        match self.terminal {
+            Some(_) => self.type_in("\x03"),
+            None => self.signal(Signal::SIGINT),
+        }
+    }
+
+    /// Types on its terminal; `\x03` is Ctrl-C.
+    pub fn type_in(&self, keys: &str) {
+        let mut terminal = self.terminal.as_deref().expect("it was started on a terminal");
+        terminal.write_all(keys.as_bytes()).expect("the terminal is there");
     }
 
     /// Id of the process.
@@ -233,6 +272,15 @@ impl Texts {
 
     fn show(&self) -> String {
         show(&text_of(&self.stdout), &text_of(&self.stderr))
+    }
+}
+
+/// The side of a terminal on which a person sits. It ends when nobody is left on the other.
+struct Screen(Arc<Pty>);
+
+impl Read for Screen {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        (&*self.0).read(buffer)
     }
 }
 

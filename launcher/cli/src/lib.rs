@@ -21,3 +21,4 @@ pub mod runs;
 pub mod settings;
 pub mod tensorproxy;
 pub mod upload;
+mod wrap;

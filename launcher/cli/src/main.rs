@@ -12,6 +12,11 @@ use tractorun::{commands, completions, doctor, logs};
 fn main() -> ExitCode {
     let report = Report::to_stderr(variable);
     let status = match cli::parse(std::env::args_os().skip(1)) {
+        Request::Nothing => {
+            // It is no error's text, but no data either.
+            let _ = io::stderr().write_all(help::short(Colour::of(&io::stderr(), variable)).as_bytes());
+            ExitStatus::Usage
+        }
         Request::Help => print(help::text(Colour::of(&io::stdout(), variable)).as_bytes()),
         Request::Version => print(concat!("tractorun ", env!("CARGO_PKG_VERSION"), "\n").as_bytes()),
         Request::Completions(shell) => match completions::script(&shell) {

@@ -1,7 +1,8 @@
 //! How a person is told: error text and hints, colours, and the exit status in one place.
 //!
 //! stdout is data, stderr is talk. Everything said goes through a [`Report`], so that colours are decided once:
-//! only on a terminal, and never with `NO_COLOR` set or on a dumb terminal.
+//! only on a terminal, and never with `NO_COLOR` set or on a dumb terminal. A terminal also gets its lines broken
+//! between words; in a pipe an error is one line, whatever its length, so that it can be searched for.
 //!
 //! An error is one line, `tractorun: text`, and where somebody can do something about it a second one,
 //! `hint: text`. Errors carry their hint in their text, after `\nhint: `; wherever in a chain of causes it
@@ -10,6 +11,8 @@
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+
+use crate::wrap;
 
 /// How `tractorun` ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,10 +42,28 @@ pub enum Colour {
 #[derive(Debug, Clone, Copy)]
 pub struct Report {
     colour: Colour,
+    layout: Layout,
 }
+
+/// Where lines are broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    /// Nowhere.
+    Endless,
+    /// Where the terminal ends, which may change at any time.
+    Terminal,
+}
+
+/// On a narrower terminal than this, broken lines would be harder to read than what the terminal makes of them.
+const LEAST_COLUMNS: u16 = 40;
 
 /// Starts the hint within an error's text.
 const HINT: &str = "\nhint: ";
+
+/// What stands in front of a text, and the codes of its style.
+type Label = (&'static str, &'static str);
+
+const HINT_LABEL: Label = ("hint: ", "1;36");
 
 // === impl ExitStatus ===
 
@@ -82,32 +103,33 @@ impl Colour {
 impl Report {
     /// A report to this process' stderr; `variable` looks up the environment.
     pub fn to_stderr(variable: impl Fn(&str) -> Option<String>) -> Self {
-        Self::new(Colour::of(&io::stderr(), variable))
+        let layout = if io::stderr().is_terminal() { Layout::Terminal } else { Layout::Endless };
+        Self { layout, ..Self::new(Colour::of(&io::stderr(), variable)) }
     }
 
-    /// A report whose colours are decided.
+    /// A report whose colours are decided, with endless lines.
     pub fn new(colour: Colour) -> Self {
-        Self { colour }
+        Self { colour, layout: Layout::Endless }
     }
 
     /// Something failed: `tractorun: text`, then the hint.
     pub fn error(self, text: &str) {
-        say(&self.render_error(text));
+        self.say(text, ("tractorun: ", "1;31"));
     }
 
     /// Something is not as it should be, but the run goes on: `tractorun: warning: text`.
     pub fn warning(self, text: &str) {
-        say(&self.render(text, Some(("warning: ", "1;33"))));
+        self.say(text, ("tractorun: warning: ", "1;33"));
     }
 
     /// Something a person may want to know: `tractorun: text`.
     pub fn note(self, text: &str) {
-        say(&self.render(text, None));
+        self.say(text, ("tractorun: ", "1"));
     }
 
     /// What may help against what was said before: `hint: text`.
     pub fn hint(self, text: &str) {
-        say(&self.render_hint(text));
+        self.say(text, HINT_LABEL);
     }
 
     /// The launcher failed: the error and its causes on one line, then their hints.
@@ -115,23 +137,39 @@ impl Report {
         self.error(&on_one_line(error));
     }
 
-    /// The text of [`Report::error`].
-    pub fn render_error(self, text: &str) -> String {
-        self.render(text, Some(("", "1;31")))
+    /// Writes to stderr. A terminal that is gone is no reason to fail.
+    fn say(self, text: &str, label: Label) {
+        let text = self.render(text, label, self.columns());
+        let _ = io::stderr().write_all(text.as_bytes());
     }
 
-    fn render(self, text: &str, kind: Option<(&str, &str)>) -> String {
-        let mut parts = text.split(HINT);
-        let text = parts.next().unwrap_or_default();
+    /// Columns of the terminal; none where lines are not to be broken.
+    fn columns(self) -> Option<usize> {
+        let (terminal_size::Width(columns), _) = match self.layout {
+            Layout::Endless => return None,
+            Layout::Terminal => terminal_size::terminal_size_of(io::stderr())?,
+        };
+        (columns >= LEAST_COLUMNS).then_some(usize::from(columns))
+    }
+
+    /// The text behind its label, and its hints behind theirs, in lines of at most `columns`.
+    fn render(self, text: &str, label: Label, columns: Option<usize>) -> String {
         let mut out = String::new();
-        let (label, style) = kind.unwrap_or(("", "1"));
-        let _ = writeln!(out, "{}{text}", self.styled(&format!("tractorun: {label}"), style));
-        parts.for_each(|hint| out.push_str(&self.render_hint(hint)));
+        let mut label = label;
+        for part in text.split(HINT) {
+            let (word, style) = label;
+            let lines = match columns {
+                // Endless lines are not touched, so that what is quoted in them stays as it is.
+                None => vec![part.to_owned()],
+                Some(columns) => wrap::lines(part, columns.saturating_sub(word.len())),
+            };
+            for (number, line) in lines.iter().enumerate() {
+                let start = if number == 0 { self.styled(word, style) } else { " ".repeat(word.len()) };
+                let _ = writeln!(out, "{}", format!("{start}{line}").trim_end());
+            }
+            label = HINT_LABEL;
+        }
         out
-    }
-
-    fn render_hint(self, text: &str) -> String {
-        format!("{}{text}\n", self.styled("hint: ", "1;36"))
     }
 
     fn styled(self, text: &str, style: &str) -> String {
@@ -174,11 +212,6 @@ pub(crate) fn split_hint(text: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// Writes to stderr. A terminal that is gone is no reason to fail.
-fn say(text: &str) {
-    let _ = io::stderr().write_all(text.as_bytes());
-}
-
 #[cfg(test)]
 mod tests {
     use anyhow::{Context as _, anyhow};
@@ -187,12 +220,22 @@ mod tests {
 
     #[test]
     fn an_error_is_one_line_and_its_hint_another() {
+        const LABEL: Label = ("tractorun: ", "1;31");
         let report = Report::new(Colour::Off);
-        assert_eq!(report.render_error("no such thing"), "tractorun: no such thing\n");
-        assert_eq!(report.render_error("no\nhint: try"), "tractorun: no\nhint: try\n");
+        assert_eq!(report.render("no such thing", LABEL, None), "tractorun: no such thing\n");
+        assert_eq!(report.render("no\nhint: try", LABEL, None), "tractorun: no\nhint: try\n");
         assert_eq!(
-            Report::new(Colour::On).render_error("no\nhint: try"),
+            Report::new(Colour::On).render("no\nhint: try", LABEL, None),
             "\x1b[1;31mtractorun: \x1b[0mno\n\x1b[1;36mhint: \x1b[0mtry\n"
+        );
+    }
+
+    #[test]
+    fn on_a_terminal_lines_are_broken_below_their_beginning() {
+        let text = "a line that is too long\nhint: so it is broken here";
+        assert_eq!(
+            Report::new(Colour::Off).render(text, ("tractorun: ", "1"), Some(24)),
+            "tractorun: a line that\n           is too long\nhint: so it is broken\n      here\n"
         );
     }
 

@@ -19,7 +19,7 @@ use tractorun_minicluster::{
 /// A YTsaurus cluster on one machine, for trying things out and for tests: the HTTP API that the official clients
 /// speak, with Cypress, transactions, files, static tables and vanilla operations, whose jobs are real processes.
 #[derive(Debug, Parser)]
-#[command(name = "tractorun-minicluster", version, after_help = AFTER_HELP)]
+#[command(name = "tractorun-minicluster", version, max_term_width = 80, after_help = AFTER_HELP)]
 struct Options {
     /// Port to listen on; 0 takes a free one and prints it.
     #[arg(long, default_value_t = 0)]
@@ -65,14 +65,18 @@ struct Options {
 
 const AFTER_HELP: &str = "\
 Examples:
-  tractorun-minicluster --port 8000                   everything is gone when it ends
-  tractorun-minicluster --port 8000 --data ~/cluster  goes on where it stopped
-  pip install ytsaurus-client                         then, in another terminal:
-  YT_PROXY=http://127.0.0.1:8000 yt list /
-  YT_PROXY=http://127.0.0.1:8000 yt vanilla --tasks '{task={command=\"echo hi >&2\";job_count=1}}'
+  What is in it is gone when it ends, or stays in a folder:
+    tractorun-minicluster --port 8000
+    tractorun-minicluster --port 8000 --data ~/cluster
 
-It stops in order on SIGTERM and Ctrl-C. TRACTORUN_MINICLUSTER_LOG=info makes it say more on standard error (also: error,
-warn, debug, trace).";
+  With the official client, in another terminal:
+    pip install ytsaurus-client
+    export YT_PROXY=http://127.0.0.1:8000
+    yt list /
+    yt vanilla --tasks '{task={command=\"echo hi >&2\";job_count=1}}'
+
+It stops in order on SIGTERM and Ctrl-C. TRACTORUN_MINICLUSTER_LOG=info makes it
+say more on standard error (also: error, warn, debug, trace).";
 
 /// Values nest up to 128 deep in trees that do so, too; walking them is recursive.
 const THREAD_STACK_BYTES: usize = 8 * 1024 * 1024;
@@ -103,7 +107,7 @@ fn main() -> ExitCode {
     let options = Options::parse();
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(log_level()).init();
     let Some(tokens) = options.token.iter().map(|text| parse_token(text)).collect::<Option<Vec<_>>>() else {
-        return fail("--token: TOKEN:USER is expected, both not empty (the value is not shown)");
+        return fail("--token: expected TOKEN:USER (the value is not shown)");
     };
     raise_descriptor_limit();
     let runtime = match tokio::runtime::Builder::new_multi_thread()

@@ -11,6 +11,10 @@ use crate::image_env::{DEFAULT_FILE, Save};
 use crate::job::Environment;
 use crate::supervisor::Target;
 
+pub mod help;
+
+use help::Topic;
+
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Invocation {
@@ -22,8 +26,8 @@ pub enum Invocation {
     Check(Format),
     /// Keep the environment of an image's build for its jobs.
     SaveEnv(Save),
-    /// Print the help.
-    Help,
+    /// Print a help.
+    Help(Topic),
     /// Print the version.
     Version,
 }
@@ -95,66 +99,6 @@ const OPTIONS: [&str; 7] = ["--help", "--version", "--group", METRICS_OPTION, "-
 /// Where metrics are served outside a job.
 const METRICS_OPTION: &str = "--metrics";
 
-/// What `--help` prints.
-pub const HELP: &str = "\
-tractorun-init: the first process of a container
-
-Usage:
-  tractorun-init [-g] [--metrics ADDRESS:PORT] -- COMMAND [ARGUMENT]...
-  TRACTORUN_JOB_SPEC=FILE tractorun-init
-  tractorun-init check [--json]
-  tractorun-init save-env [--to FILE] [--with NAME]... [--without NAME]...
-  tractorun-init --help | --version
-
-As the init of a container (an image's ENTRYPOINT) it runs COMMAND with its own streams and environment, hands
-every signal on to it, reaps orphans, and exits with COMMAND's exit code. What COMMAND leaves behind gets
-SIGTERM and, a second later, SIGKILL.
-
-With TRACTORUN_JOB_SPEC it is one node of a distributed job: it finds the other nodes, starts the workers,
-carries their output, and stops everything on all nodes when one of them fails. The launcher, tractorun, starts
-it so.
-
-With `check` it says what the machine offers to a job: GPUs, CPUs, memory, /dev/shm, the job's ports, what the image
-has kept for it, the cluster in YT_PROXY. It changes nothing and ends with 202 if no job can run.
-
-With `save-env`, in a Dockerfile below the last ENV, it keeps the environment of the image for its jobs: YTsaurus
-passes an image's ENV to no job. It leaves out what is a process's own (HOME, PWD, ...), YT_* and TRACTORUN_*, the
-builder's proxies, and what looks like a secret: names such as *_TOKEN, *_PASSWORD, *_KEY, and URLs with a password.
-An ARG above it is kept like an ENV: put it below, or name it. In a job the job's own variables win, but for a PATH
-of system folders alone, which is only bash's default.
-
-Options:
-  -g, --group    hand signals on to COMMAND's process group instead of COMMAND alone
-      --metrics ADDRESS:PORT
-                 serve /metrics, /healthz and /status over HTTP there
-      --to FILE  of save-env: where to keep it; default: /etc/tractorun/env
-      --with NAME
-                 of save-env: keep that variable though it looks like a secret
-      --without NAME
-                 of save-env: leave that variable out
-  -h, --help     print this
-  -V, --version  print the version
-
-Environment:
-  TRACTORUN_JOB_SPEC   path of the job spec, a JSON document
-  TRACTORUN_LOG_LEVEL  error, warn, info, debug or trace; default: info in a job, warn else
-  TRACTORUN_METRICS    ADDRESS:PORT, as --metrics; in a job the last port that the cluster gave serves metrics
-  TRACTORUN_IMAGE_ENV  in a job, the file that save-env wrote; default: /etc/tractorun/env; empty: none
-  TRACTORUN_LIFELINE   `stdin`: in a job, stop in order when standard input ends
-
-Exit codes:
-  0        COMMAND, or every worker of the job, exited with 0
-  1-125    exit code of COMMAND, or of the first worker that failed
-  126      COMMAND could not be executed
-  127      COMMAND was not found
-  128 + n  COMMAND, or the first worker that failed, was killed by signal n; or init was stopped by it
-  64       bad usage, job spec, environment or bind
-  70       a fault of tractorun-init itself
-  201      the other nodes were not found in time
-  202      the machine has too little for the job, such as too few GPUs
-  203      a node of the job was lost
-";
-
 /// Understands the arguments (without the program's name).
 pub fn parse(
     arguments: impl IntoIterator<Item = OsString>,
@@ -174,7 +118,7 @@ pub fn parse(
     while let Some(argument) = arguments.next() {
         first.get_or_insert_with(|| argument.clone());
         match argument.to_str() {
-            Some("--help" | "-h") => return Ok(Invocation::Help),
+            Some("--help" | "-h") => return Ok(Invocation::Help(Topic::Program)),
             Some("--version" | "-V") => return Ok(Invocation::Version),
             Some("--group" | "-g") => target = Target::Group,
             Some(METRICS_OPTION) => match arguments.next() {
@@ -216,7 +160,7 @@ fn check(arguments: impl Iterator<Item = OsString>) -> Result<Invocation, UsageE
     for argument in arguments {
         match argument.to_str() {
             Some("--json") => format = Format::Json,
-            Some("--help" | "-h") => return Ok(Invocation::Help),
+            Some("--help" | "-h") => return Ok(Invocation::Help(Topic::Check)),
             _ => return Err(UsageError::ArgumentOfCheck(lossy(&argument))),
         }
     }
@@ -235,7 +179,7 @@ fn save_env(mut arguments: impl Iterator<Item = OsString>) -> Result<Invocation,
             Some("--to") => save.to = value("--to", "a file")?.into(),
             Some("--with") => save.with.push(value("--with", "the name of a variable")?),
             Some("--without") => save.without.push(value("--without", "the name of a variable")?),
-            Some("--help" | "-h") => return Ok(Invocation::Help),
+            Some("--help" | "-h") => return Ok(Invocation::Help(Topic::SaveEnv)),
             _ => return Err(UsageError::ArgumentOfSaveEnv(lossy(&argument))),
         }
     }
@@ -379,7 +323,7 @@ mod tests {
         let arguments =
             ["save-env", "--with", "A_KEY", "--to", "/x/env", "--without", "B", "--with", "C_KEY"];
         assert_eq!(parsed(&arguments, None), save("/x/env", &["A_KEY", "C_KEY"], &["B"]));
-        assert_eq!(parsed(&["save-env", "--help"], None), Ok(Invocation::Help));
+        assert_eq!(parsed(&["save-env", "--help"], None), Ok(Invocation::Help(Topic::SaveEnv)));
         assert_eq!(
             parsed(&["save-env", "/x"], None),
             Err("unexpected argument `/x` of `save-env`: expected `--to FILE`, `--with NAME`, `--without NAME` or \

@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         Err(error) => return refuse(&error.to_string()),
     };
     let default_level = match invocation {
-        Invocation::Help => return print(cli::HELP),
+        Invocation::Help(topic) => return print(topic.text()),
         Invocation::Version => {
             let version = env!("CARGO_PKG_VERSION");
             return print(&format!("tractorun-init {version} (job spec {SPEC_VERSION})\n"));

@@ -31,6 +31,8 @@ pub const DOCTOR: &str = "doctor";
 /// What the words after `tractorun` ask for.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Request {
+    /// No word at all: who does that wants to know what there is.
+    Nothing,
     /// `--help`.
     Help,
     /// `--version`.
@@ -89,6 +91,9 @@ pub struct CommandLine {
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Request {
     let mut scan = Scan::default();
     let mut words = words.into_iter().peekable();
+    if words.peek().is_none() {
+        return Request::Nothing;
+    }
     if words.next_if(|word| word == LOGS).is_some() {
         return Request::Logs(words.collect());
     }

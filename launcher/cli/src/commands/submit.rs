@@ -306,7 +306,7 @@ impl Run<'_> {
     async fn undo(&mut self, followed: &Followed) {
         let operation_id = &followed.operation_id;
         self.terminal.clear();
-        self.terminal.line(format_args!("aborting operation {operation_id}; Ctrl-C again leaves at once"));
+        self.terminal.answer(format_args!("aborting operation {operation_id}; Ctrl-C again leaves at once"));
         match self.interrupts.guard(follow::abort(followed, ABORT_REASON)).await {
             Ok(Ok(())) => self.terminal.line(format_args!("operation {operation_id} was aborted")),
             Ok(Err(error)) => {

@@ -7,9 +7,7 @@
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::time::{Duration, Instant};
 
 use crate::report::Report;
 
@@ -30,22 +28,41 @@ enum Kind {
 /// The status line.
 #[derive(Debug, Default)]
 struct Status {
-    /// What is drawn on a terminal now.
-    bar: Option<ProgressBar>,
+    /// What is drawn on a terminal now; empty where nothing is.
+    drawn: String,
+    /// When it was.
+    drawn_at: Option<Instant>,
     /// What was printed last in a pipe.
     printed: String,
 }
 
+/// To the start of the line, and nothing on it.
+const ERASE: &str = "\r\x1b[K";
+
+/// Nobody reads faster than this.
+const LEAST_BETWEEN_PROGRESS: Duration = Duration::from_millis(50);
+
 impl Terminal {
     /// The process's stderr.
     pub fn stderr(report: Report) -> Self {
-        let kind = if io::stderr().is_terminal() { Kind::Interactive } else { Kind::Pipe };
+        let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let kind = if io::stderr().is_terminal() && !is_dumb { Kind::Interactive } else { Kind::Pipe };
         Self { kind, report, status: Arc::default() }
     }
 
     /// A line that stays.
     pub fn line(&self, text: impl Display) {
         self.lock().above(|| self.report.note(&text.to_string()));
+    }
+
+    /// A line that answers to a key such as Ctrl-C: it covers what the terminal shows of that key.
+    pub fn answer(&self, text: impl Display) {
+        self.lock().above(|| {
+            if self.kind == Kind::Interactive {
+                put(ERASE);
+            }
+            self.report.note(&text.to_string());
+        });
     }
 
     /// A line that stays and says that something is not as it should be.
@@ -69,7 +86,7 @@ impl Terminal {
         let mut status = self.lock();
         match self.kind {
             Kind::Interactive => {
-                status.bar.get_or_insert_with(new_bar).set_message(format!("{text}{moving}"));
+                status.draw(&format!("{text}{moving}"));
             }
             Kind::Pipe if status.printed != text => {
                 text.clone_into(&mut status.printed);
@@ -81,16 +98,16 @@ impl Terminal {
 
     /// How far something is: for a terminal only.
     pub fn progress(&self, text: impl Display) {
-        if self.kind == Kind::Interactive {
-            self.lock().bar.get_or_insert_with(new_bar).set_message(text.to_string());
+        let mut status = self.lock();
+        let is_time = status.drawn_at.is_none_or(|at| at.elapsed() >= LEAST_BETWEEN_PROGRESS);
+        if self.kind == Kind::Interactive && is_time {
+            status.draw(&text.to_string());
         }
     }
 
     /// Takes the status line away.
     pub fn clear(&self) {
-        if let Some(bar) = self.lock().bar.take() {
-            bar.finish_and_clear();
-        }
+        self.lock().draw("");
     }
 
     /// Whether pieces of lines must be held back, since the status line is redrawn below them.
@@ -114,24 +131,57 @@ impl Terminal {
 }
 
 impl Status {
+    /// Replaces what is drawn.
+    fn draw(&mut self, text: &str) {
+        let text = fit(text);
+        if text != self.drawn {
+            put(&format!("{ERASE}{text}"));
+        }
+        self.drawn = text;
+        self.drawn_at = Some(Instant::now());
+    }
+
     /// Writes above the status line.
     fn above(&self, write: impl FnOnce()) {
-        match &self.bar {
-            Some(bar) => bar.suspend(write),
-            None => write(),
+        if self.drawn.is_empty() {
+            return write();
         }
+        put(ERASE);
+        write();
+        put(&self.drawn);
     }
 }
 
-fn new_bar() -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    // The template is ours and has no mistake.
-    ProgressStyle::with_template("{wide_msg}").map_or(bar.clone(), |style| bar.with_style(style))
+/// Writes to the terminal. That it is gone is no reason to fail.
+fn put(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
 }
 
-/// `1.5 MiB`.
+/// As much of a text as fits on one line, with room for the `^C` that a terminal shows behind it: on a line of its own
+/// that would push the status line out of reach.
+fn fit(text: &str) -> String {
+    let columns = terminal_size::terminal_size_of(io::stderr()).map_or(80, |(width, _)| width.0);
+    cut(text, usize::from(columns).saturating_sub(4))
+}
+
+fn cut(text: &str, columns: usize) -> String {
+    if text.chars().count() <= columns {
+        return text.to_owned();
+    }
+    text.chars().take(columns.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// `1.50 MiB`.
 pub fn size(bytes: u64) -> String {
-    indicatif::BinaryBytes(bytes).to_string()
+    let unit = ["KiB", "MiB", "GiB", "TiB"]
+        .into_iter()
+        .zip(1..)
+        .take_while(|(_, power)| bytes >> (10 * power) > 0)
+        .last();
+    let Some((unit, power)) = unit else { return format!("{bytes} B") };
+    #[expect(clippy::cast_precision_loss, reason = "two decimals are shown")]
+    let value = bytes as f64 / (1_u64 << (10 * power)) as f64;
+    format!("{value:.2} {unit}")
 }
 
 /// `1:05`, `2:00:05`.
@@ -144,6 +194,18 @@ pub fn clock(elapsed: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_does_not_fit_on_the_status_line_is_cut() {
+        assert_eq!(cut("short", 5), "short");
+        assert_eq!(cut("longer", 5), "long…");
+    }
+
+    #[test]
+    fn sizes_have_the_unit_that_fits() {
+        let sizes = [0, 1023, 1024, 3 << 29, 3 << 30, 5 << 50].map(size);
+        assert_eq!(sizes, ["0 B", "1023 B", "1.00 KiB", "1.50 GiB", "3.00 GiB", "5120.00 TiB"]);
+    }
 
     #[test]
     fn times_read_like_a_clock() {

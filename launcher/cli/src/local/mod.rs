@@ -115,7 +115,7 @@ async fn run_job(
                 nodes.stop();
                 if stopped.is_none() {
                     stopped = Some(stop);
-                    terminal.line("stopping; Ctrl-C again kills");
+                    terminal.answer("stopping; Ctrl-C again kills");
                 } else {
                     // Being asked twice, init kills what is left of its workers; a third signal does not wait
                     // for that.

@@ -19,7 +19,7 @@ pub(crate) async fn run(followed: Followed) -> anyhow::Result<ExitStatus> {
         Ok(status) => status.with_context(|| format!("cannot follow operation {operation_id}")),
         Err(stop) => {
             terminal.clear();
-            terminal.line(format_args!(
+            terminal.answer(format_args!(
                 "detached; operation {operation_id} goes on: `tractorun attach {operation_id}` follows it again, \
                  `tractorun stop {operation_id}` ends it"
             ));

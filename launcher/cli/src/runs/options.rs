@@ -111,9 +111,9 @@ impl Name {
     /// What it does, for a list of commands.
     pub fn summary(self) -> &'static str {
         match self {
-            Self::Status => "How a run is doing: nodes, ranks, restarts, verdict",
-            Self::Stop => "End a run: SIGTERM and the grace period; --now: at once",
-            Self::List => "Runs that are not over; --all: the others too",
+            Self::Status => "How a run is doing, or how it ended",
+            Self::Stop => "End a run in order, or with --now at once",
+            Self::List => "Runs that are not over, or with --all all of them",
             Self::Attach => "Follow a run again, to its end and exit code",
             Self::Targets => "Where nodes serve metrics, for Prometheus' http_sd",
         }
