@@ -1,8 +1,20 @@
 //! What `tractorun-init` says to those who call it by hand.
 
-use tractorun_tests::{Launcher, Scratch, binaries};
+use tractorun_tests::{Launcher, Running, Scratch, binaries};
 
-use super::seen::assert_seen;
+use super::seen::{Folds, assert_place_seen};
+
+/// Init's lines are a log's and nobody lays them out, so where a terminal breaks them is no matter.
+#[track_caller]
+fn assert_seen(name: &str, call: impl Fn(&Scratch) -> Launcher + Sync) {
+    assert_place_seen(
+        name,
+        Folds::Undone,
+        || (Scratch::new(), ()),
+        |(scratch, ())| call(scratch),
+        Running::wait,
+    );
+}
 
 fn init(scratch: &Scratch) -> Launcher {
     Launcher::program(scratch, binaries::init())

@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::thread::{self, ScopedJoinHandle};
 
+use regex::Regex;
 use tractorun_tests::screen::{self, BROKEN, Styles};
 use tractorun_tests::{Finished, Launcher, Place, Running, Scratch};
 
@@ -75,7 +76,11 @@ pub(crate) fn assert_place_seen<T>(
     assert_eq!(colours.count(), 0, "colours in spite of NO_COLOR: {}", plain.show());
     let screen = |finished: &Finished, styles| {
         let text = screen::seen(&finished.stdout, styles);
-        if folds == Folds::Undone { lines(&unfolded(&text), folds) } else { lines(&text, folds) }
+        if folds == Folds::Undone {
+            lines(&unfolded(&text), &shown, folds)
+        } else {
+            lines(&text, &shown, folds)
+        }
     };
     let seen = screen(&terminal, Styles::Shown);
     let bare = screen(&terminal, Styles::Hidden);
@@ -85,7 +90,7 @@ pub(crate) fn assert_place_seen<T>(
 
     let mut text = format!("$ {}\nexit code {}\n", normal(&shown), codes[0]);
     for (stream, written) in [("stdout", &pipe.stdout), ("stderr", &pipe.stderr)] {
-        let written = lines(written, folds);
+        let written = lines(written, &shown, folds);
         if written == bare && !written.is_empty() {
             let _ = writeln!(text, "=== {stream} in a pipe: the same without colours");
         } else if !written.is_empty() {
@@ -106,15 +111,13 @@ fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
 }
 
 /// The lines without what differs from machine to machine and from run to run. How far an operation is, and what the
-/// inits of a local run say, is left out: it depends on who is quicker.
-fn lines(text: &str, folds: Folds) -> String {
-    let is_inits = |line: &str| folds == Folds::Undone && line.starts_with("tractorun-init: ");
+/// inits of a run say, is left out: it depends on who is quicker.
+fn lines(text: &str, call: &str, folds: Folds) -> String {
+    let is_inits = |line: &str| call.starts_with("tractorun ") && line.starts_with("tractorun-init: ");
     // Columns of a table are as wide as the names in them.
     let squeezed = |line: &str| match folds {
         Folds::Kept => line.to_owned(),
-        Folds::Undone => {
-            regex::Regex::new("(\\S) {2,}").expect("a pattern").replace_all(line, "$1  ").into_owned()
-        }
+        Folds::Undone => GAP.replace_all(line, "$1  ").into_owned(),
     };
     let lines = text.lines().filter(|line| !is_inits(line)).map(|line| normal(&squeezed(line)) + "\n");
     lines.filter(|line| !line.starts_with("tractorun: operation OPERATION: ")).collect()
@@ -145,11 +148,14 @@ fn label(line: &str) -> usize {
     labels.into_iter().find(|label| bare.starts_with(label)).map_or(0, str::len)
 }
 
-/// A line without what differs from machine to machine and from run to run.
-fn normal(line: &str) -> String {
+/// Between the columns of a table.
+static GAP: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(\S) {2,}").expect("our own pattern"));
+
+/// What differs from machine to machine and from run to run, and what stands for it.
+static RULES: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
     let host = fs::read_to_string("/proc/sys/kernel/hostname").expect("a machine has a name");
-    let mut line = line.replace(host.trim(), "HOST");
-    let rules: [(&str, &str); 17] = [
+    let host = (format!(r"\b{}\b", regex::escape(host.trim())), "HOST");
+    let rules = [
         (r#"--env '\{"name":"(SCRATCH|SCRIPT|TRACTORUN_TEST_MARK)".*?\}' "#, ""),
         (r"'eval .*", "SCRIPT"),
         (r"(/[\w.-]+)*/tractorun-test-\w+", "$$SCRATCH"),
@@ -168,13 +174,17 @@ fn normal(line: &str) -> String {
         (r"\bpid \d+", "pid N"),
         (concat!("\\b", env!("CARGO_PKG_VERSION"), "\\b"), "VERSION"),
     ];
-    for (pattern, replacement) in rules {
-        line = regex::Regex::new(pattern)
-            .expect("our own patterns")
-            .replace_all(&line, replacement)
-            .into_owned();
-    }
-    line
+    let rules = rules.map(|(pattern, replacement)| (pattern.to_owned(), replacement));
+    let compiled =
+        |(pattern, replacement): (String, _)| (Regex::new(&pattern).expect("our own patterns"), replacement);
+    std::iter::once(host).chain(rules).map(compiled).collect()
+});
+
+/// A line without what differs.
+fn normal(line: &str) -> String {
+    RULES.iter().fold(line.to_owned(), |line, (pattern, replacement)| {
+        pattern.replace_all(&line, *replacement).into_owned()
+    })
 }
 
 /// Nowhere does the terminal have to break a line of ours. Init's lines are a log's: nobody lays them out.
