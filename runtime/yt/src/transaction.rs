@@ -3,14 +3,14 @@
 use std::fmt;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::client::Client;
 use crate::error::{Error, YtError, codes};
 use crate::transport::call::Call;
 use crate::transport::retry::{Repeat, random_jitter};
-use crate::value::{int, map, string};
+use crate::value::{ValueExt, int, list, map, string};
 
 /// Id of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -88,6 +88,18 @@ pub struct Transaction {
     client: Client,
     phase: watch::Sender<Phase>,
     lost: watch::Receiver<Option<LostReason>>,
+    /// To the pinger.
+    questions: mpsc::UnboundedSender<Question>,
+}
+
+/// What a ping asks besides.
+#[derive(Debug)]
+struct Question {
+    /// Whether this exists.
+    path: String,
+    /// From one ping to the next at most.
+    period: Duration,
+    yes: oneshot::Sender<()>,
 }
 
 /// What the owner does with it.
@@ -116,8 +128,11 @@ impl Client {
 
         let (phase, owner) = watch::channel(Phase::Held);
         let (tell_lost, lost) = watch::channel(None);
+        let (questions, questions_asked) = mpsc::unbounded_channel();
         let pinger = Pinger {
             client: self.clone(),
+            asked: questions_asked,
+            question: None,
             id: id.clone(),
             timeout: options.timeout,
             last_success: asked,
@@ -127,7 +142,7 @@ impl Client {
             let reason = pinger.run().await;
             tell_lost.send_replace(Some(reason));
         });
-        Ok(Transaction { client: self.in_transaction(&id), id, phase, lost })
+        Ok(Transaction { client: self.in_transaction(&id), id, phase, lost, questions })
     }
 
     /// Aborts a transaction that somebody else may have started. One that is gone already is fine.
@@ -164,6 +179,21 @@ impl Transaction {
                 Ok(reason) => reason.clone().unwrap_or(LostReason::Ended),
                 // The pinger's task is gone with its runtime.
                 Err(_) => LostReason::Ended,
+            }
+        }
+    }
+
+    /// Resolves when the node or attribute of this path exists (seen from outside the transaction); never, if that
+    /// never happens while the transaction lives. It is looked for by the pings, each of which asks for it besides, and
+    /// which come once in `period` at least: so that costs neither a request nor a wake-up of its own. A later question
+    /// takes the place of an earlier one. Does not borrow the transaction.
+    pub fn when_exists(&self, path: String, period: Duration) -> impl Future<Output = ()> + Send + use<> {
+        let (yes, answer) = oneshot::channel();
+        // A pinger that is gone will not answer.
+        let _ = self.questions.send(Question { path, period, yes });
+        async move {
+            if answer.await.is_err() {
+                std::future::pending::<()>().await;
             }
         }
     }
@@ -210,38 +240,47 @@ struct Pinger {
     /// When the last ping that came through was sent.
     last_success: Instant,
     owner: watch::Receiver<Phase>,
+    asked: mpsc::UnboundedReceiver<Question>,
+    question: Option<Question>,
 }
 
 impl Pinger {
     async fn run(mut self) -> LostReason {
-        let interval = self.timeout / 3;
-        let mut next = self.last_success + interval;
+        let mut next = self.last_success + self.interval();
         let mut last_error = "no ping was sent in time".to_owned();
         loop {
             let deadline = self.last_success + self.timeout;
             tokio::select! {
                 biased;
                 () = ended(&mut self.owner) => return LostReason::Ended,
+                Some(question) = self.asked.recv() => {
+                    self.question = Some(question);
+                    next = next.min(self.last_success + self.interval());
+                    continue;
+                }
                 () = sleep_until(next.min(deadline)) => {}
             }
             if Instant::now() >= deadline {
                 return LostReason::NotPinged { silence: self.last_success.elapsed(), last_error };
             }
             let sent = Instant::now();
-            // A ping needs no mutation id: twice is as good as once.
-            let call = Call::assign("ping_transaction")
-                .with("transaction_id", string(self.id.as_str()))
-                .repeat(Repeat::Never)
-                .timeout(interval);
+            let path = self.question.as_ref().map(|question| question.path.as_str());
+            let ping = ping(&self.client, &self.id, path, self.timeout / 3);
             let ping = tokio::select! {
                 biased;
                 () = ended(&mut self.owner) => return LostReason::Ended,
-                ping = timeout_at(deadline, self.client.execute(call)) => ping,
+                ping = timeout_at(deadline, ping) => ping,
             };
             match ping {
-                Ok(Ok(_)) => {
+                Ok(Ok(answer)) => {
+                    if answer == Answer::Yes
+                        && let Some(Question { yes, .. }) = self.question.take()
+                    {
+                        // Who asked may have gone.
+                        let _ = yes.send(());
+                    }
                     self.last_success = sent;
-                    next = sent + interval;
+                    next = sent + self.interval();
                 }
                 Ok(Err(Error::Yt(error))) if error.contains(codes::NO_SUCH_TRANSACTION) => {
                     let held = *self.owner.borrow() == Phase::Held;
@@ -250,13 +289,59 @@ impl Pinger {
                 Ok(Err(error)) => {
                     error.to_string().lines().next().unwrap_or_default().clone_into(&mut last_error);
                     // Soon again: several tries must fit into what is left of the timeout.
-                    next = Instant::now() + (interval / 4).mul_f64(1.0 + 0.3 * random_jitter());
+                    next = Instant::now() + (self.interval() / 4).mul_f64(1.0 + 0.3 * random_jitter());
                     tracing::debug!(%error, transaction = %self.id, "a ping failed");
                 }
                 Err(_) => "the last ping was not answered".clone_into(&mut last_error),
             }
         }
     }
+}
+
+impl Pinger {
+    /// From one ping to the next.
+    fn interval(&self) -> Duration {
+        let third = self.timeout / 3;
+        self.question.as_ref().map_or(third, |question| question.period.min(third))
+    }
+}
+
+/// Sends one ping, with the question whether that exists if there is one.
+async fn ping(
+    client: &Client,
+    id: &TransactionId,
+    path: Option<&str>,
+    limit: Duration,
+) -> Result<Answer, Error> {
+    let id = string(id.as_str());
+    let Some(path) = path else {
+        // A ping needs no mutation id: twice is as good as once.
+        let call = Call::assign("ping_transaction").with("transaction_id", id);
+        return client.execute(call.repeat(Repeat::Never).timeout(limit)).await.map(|_| Answer::No);
+    };
+    let part = |command: &str, parameter: &str, value| {
+        map([("command", string(command)), ("parameters", map([(parameter, value)]))])
+    };
+    let parts = [part("ping_transaction", "transaction_id", id), part("exists", "path", string(path))];
+    let call = Call::mutate("execute_batch").with("requests", list(parts));
+    let results = client.execute_for(call.repeat(Repeat::Never).timeout(limit), "results").await?;
+    let result = |index: usize| results.as_list().and_then(|results| results.get(index));
+    if let Some(error) = result(0).and_then(|ping| ping.get("error")).and_then(YtError::from_value) {
+        return Err(Error::Yt(error));
+    }
+    // An error of the question is none of the ping's: the next one asks again.
+    let exists = result(1).and_then(|answer| answer.get("output"));
+    let exists = exists.map(|output| output.get("value").unwrap_or(output));
+    let is_yes = exists.is_some_and(|exists| exists.as_bool() == Some(true));
+    Ok(if is_yes { Answer::Yes } else { Answer::No })
+}
+
+/// What a ping's question was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    Yes,
+    /// Or not asked.
+    No,
 }
 
 /// Resolves when the owner is done with it.

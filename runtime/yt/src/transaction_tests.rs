@@ -133,3 +133,44 @@ async fn a_parent_is_named() {
         assert_eq!(request.text("transaction_id"), Some("5-6-7-8"));
     }
 }
+
+#[tokio::test]
+async fn pings_ask_besides_whether_something_exists_until_it_does() {
+    let server = Server::start(|before, request| match request.command.as_str() {
+        "execute_batch" if before < 2 => Answer::yson("{results=[{}; {output={value=%false}}]}"),
+        "execute_batch" => Answer::yson("{results=[{}; {output={value=%true}}]}"),
+        command => answer(command, || Answer::yson("{}")),
+    })
+    .await;
+    let transaction = server.client().start_transaction(options()).await.unwrap();
+    transaction.when_exists("//x/@wish".to_owned(), TIMEOUT / 20).await;
+    let batches = server.requests("execute_batch");
+    assert_eq!(batches.len(), 3);
+    let parts = batches[0].parameters.get("requests").unwrap().as_list().unwrap();
+    assert_eq!(parts[0]["command"].as_str(), Some("ping_transaction"));
+    assert_eq!(parts[0]["parameters"]["transaction_id"].as_str(), Some("1-2-10001-4"));
+    assert_eq!(parts[1]["command"].as_str(), Some("exists"));
+    assert_eq!(parts[1]["parameters"]["path"].as_str(), Some("//x/@wish"));
+    // From then on it is as before.
+    server.wait_for("ping_transaction", 1).await;
+    assert_eq!(server.requests("execute_batch").len(), 3);
+}
+
+#[tokio::test]
+async fn a_question_that_fails_costs_nothing_and_a_ping_that_fails_in_company_counts() {
+    let server = Server::start(|before, request| match request.command.as_str() {
+        "execute_batch" if before < 3 => Answer::yson("{results=[{}; {error={code=1; message=away}}]}"),
+        "execute_batch" => {
+            Answer::yson("{results=[{error={code=11000; message=gone}}; {output={value=%true}}]}")
+        }
+        command => answer(command, || Answer::yson("{}")),
+    })
+    .await;
+    let transaction = server.client().start_transaction(options()).await.unwrap();
+    let found = transaction.when_exists("//x/@wish".to_owned(), TIMEOUT / 20);
+    tokio::select! {
+        reason = transaction.lost() => assert!(matches!(&reason, LostReason::Gone(error) if error.code == 11000), "{reason:?}"),
+        () = found => panic!("the answer of a lost transaction counts for nothing"),
+    }
+    assert!(server.requests("ping_transaction").is_empty());
+}
