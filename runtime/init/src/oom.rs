@@ -4,20 +4,40 @@
 //! files say. Reads them when asked, and never before or in between: the kernel raises its counter before it sends
 //! the signal, so whoever has reaped a process that it killed finds the counter raised. Where there is no
 //! control group, or none that can be seen, nothing is known and nothing is said.
+//!
+//! The counter says how many were killed, not who: it also counts children of workers, which we do not reap, and what
+//! else lives in the control group. So each kill explains one end by SIGKILL at most, and only one that comes within
+//! [`EXPLAINS`] of the look that found it: a process with much memory takes its time to end, and others may be reaped
+//! meanwhile. An end with a code is explained by any kill of the attempt that has no process yet, since that may have
+//! been a child. What cannot be told apart: somebody's `kill -9` that is the first end after a kill that nobody was
+//! reaped for.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use tracing::debug;
 use tractorun_contract::failure::{OomEvidence, OutOfMemory};
+use tractorun_sys::{ExitReason, Signal};
 
 /// Limits from here on are none: v1 says "no limit" by the largest number of whole pages.
 const NO_LIMIT: u64 = 1 << 60;
 
-/// The control group of this process, and what its counters were at the beginning.
+/// Kills that are remembered: as many ends as could come together.
+const MAX_UNEXPLAINED: usize = 1024;
+
+/// How long a kill that was found explains an end by SIGKILL.
+const EXPLAINS: Duration = Duration::from_mins(1);
+
+/// The control group of this process, what its counters were at the beginning, and what has come since.
 #[derive(Debug, Default)]
 pub struct OomWatch {
     group: Option<(Group, Counters)>,
+    /// Kills that explain no end yet, by when they were found.
+    unexplained: VecDeque<Duration>,
+    /// Kills that were found since the beginning.
+    found: u64,
 }
 
 /// A memory control group in the file system.
@@ -58,22 +78,65 @@ impl OomWatch {
         if group.is_none() {
             debug!("no memory control group: an OOM kill will be told as SIGKILL only");
         }
-        Self { group }
+        Self { group, ..Self::default() }
     }
 
-    /// What the kernel has killed since the start, if anything.
-    pub fn look(&self) -> Option<OutOfMemory> {
-        let (group, before) = self.group.as_ref()?;
-        let (kills, evidence) = match (group.counters()?, *before) {
-            (Counters::Kills { count, evidence }, Counters::Kills { count: before, .. }) => {
-                (count.checked_sub(before).filter(|kills| *kills > 0)?, evidence)
+    /// Takes note of what the kernel has killed: to be called when processes have been reaped, before they are
+    /// explained.
+    pub fn look(&mut self, now: Duration) {
+        let Some((group, before)) = &self.group else { return };
+        let since_start = match (group.counters(), before) {
+            (Some(Counters::Kills { count, .. }), Counters::Kills { count: before, .. }) => {
+                count.saturating_sub(*before)
             }
-            (Counters::Failures(count), Counters::Failures(before)) if count > before => {
-                (0, OomEvidence::FailCount)
+            // How many were killed is not known: one, for whoever is the next to end by SIGKILL.
+            (Some(Counters::Failures(count)), Counters::Failures(before)) => {
+                let has_risen = count > *before;
+                self.group = self.group.take().map(|(group, _)| (group, Counters::Failures(count)));
+                self.found + u64::from(has_risen)
             }
-            _ => return None,
+            _ => return,
         };
+        let news = since_start.saturating_sub(self.found);
+        self.found = self.found.max(since_start);
+        // More of them than there are ends to be explained are of no use.
+        let news = usize::try_from(news).map_or(MAX_UNEXPLAINED, |news| news.min(MAX_UNEXPLAINED));
+        self.unexplained.extend(std::iter::repeat_n(now, news));
+        let excess = self.unexplained.len().saturating_sub(MAX_UNEXPLAINED);
+        self.unexplained.drain(..excess);
+    }
+
+    /// What the kernel says about the end of a process that was reaped now and that we have not killed, if anything.
+    pub fn explain(&mut self, now: Duration, end: ExitReason) -> Option<OutOfMemory> {
+        let (group, before) = self.group.as_ref()?;
+        let evidence = before.evidence();
+        match end {
+            ExitReason::Code(0) => return None,
+            ExitReason::Signal(Signal::KILL) => {
+                let is_fresh = |found: &Duration| now.saturating_sub(*found) <= EXPLAINS;
+                let nth = self.unexplained.iter().position(is_fresh)?;
+                self.unexplained.remove(nth);
+            }
+            // A counter of failures rises whenever files are read at the limit: alone it says nothing.
+            ExitReason::Code(_) | ExitReason::Signal(_) => {
+                if self.unexplained.is_empty() || evidence == OomEvidence::FailCount {
+                    return None;
+                }
+            }
+        }
+        let kills = if evidence == OomEvidence::FailCount { 0 } else { self.found };
         Some(OutOfMemory { kills, evidence, limit_bytes: group.limit() })
+    }
+}
+
+// === impl Counters ===
+
+impl Counters {
+    fn evidence(self) -> OomEvidence {
+        match self {
+            Self::Kills { evidence, .. } => evidence,
+            Self::Failures(_) => OomEvidence::FailCount,
+        }
     }
 }
 
@@ -218,10 +281,22 @@ mod tests {
             fs::write(path, text).unwrap();
         }
 
-        fn watch(&self) -> OomWatch {
-            OomWatch::start_under(self.folder.path())
+        fn watch(&self) -> Watch {
+            Watch(OomWatch::start_under(self.folder.path()))
         }
     }
+
+    /// What it says of an end by SIGKILL, each time.
+    struct Watch(OomWatch);
+
+    impl Watch {
+        fn look(&mut self) -> Option<OutOfMemory> {
+            self.0.look(Duration::ZERO);
+            self.0.explain(Duration::ZERO, KILLED)
+        }
+    }
+
+    const KILLED: ExitReason = ExitReason::Signal(Signal::KILL);
 
     /// As systemd and as containers with their own cgroup namespace have it: the path starts where the mount does.
     const V2: (&str, &str) = (
@@ -241,7 +316,7 @@ mod tests {
         machine.write(&format!("{folder}/memory.max"), "max\n");
         machine.write("sys/fs/cgroup/kubepods/pod1/memory.max", "1073741824\n");
         machine.write("sys/fs/cgroup/kubepods/memory.max", "2147483648\n");
-        let watch = machine.watch();
+        let mut watch = machine.watch();
         assert_eq!(watch.look(), None);
         machine.write(&format!("{folder}/memory.events"), &events(6));
         let expected =
@@ -254,7 +329,7 @@ mod tests {
         let machine = Machine::new(V2.0, V2.1);
         machine.write("sys/fs/cgroup/kubepods/pod1/memory.events", &events(0));
         machine.write("sys/fs/cgroup/kubepods/pod1/main/cgroup.procs", "");
-        let watch = machine.watch();
+        let mut watch = machine.watch();
         machine.write("sys/fs/cgroup/kubepods/pod1/memory.events", &events(1));
         assert_eq!(watch.look().map(|oom| (oom.kills, oom.limit_bytes)), Some((1, None)));
     }
@@ -272,7 +347,7 @@ mod tests {
         machine.write("sys/fs/cgroup/unified/cgroup.procs", "");
         machine.write(&format!("{folder}/memory.oom_control"), &control(0));
         machine.write(&format!("{folder}/memory.limit_in_bytes"), "9223372036854771712\n");
-        let watch = machine.watch();
+        let mut watch = machine.watch();
         machine.write(&format!("{folder}/memory.oom_control"), &control(1));
         let expected = OutOfMemory { kills: 1, evidence: OomEvidence::OomControl, limit_bytes: None };
         assert_eq!(watch.look(), Some(expected));
@@ -283,7 +358,7 @@ mod tests {
         let machine = Machine::new("4:memory:/job\n", "35 31 0:32 / /cg rw - cgroup cgroup rw,memory\n");
         machine.write("cg/job/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\n");
         machine.write("cg/job/memory.failcnt", "7\n");
-        let watch = machine.watch();
+        let mut watch = machine.watch();
         assert_eq!(watch.look(), None);
         machine.write("cg/job/memory.failcnt", "8\n");
         let expected = OutOfMemory { kills: 0, evidence: OomEvidence::FailCount, limit_bytes: None };
@@ -296,7 +371,7 @@ mod tests {
         for path in ["0::/not/shown\n", "0::/elsewhere/gone\n"] {
             let machine = Machine::new(path, mounts);
             machine.write("cg/memory.events", &events(0));
-            let watch = machine.watch();
+            let mut watch = machine.watch();
             machine.write("cg/memory.events", &events(1));
             assert_eq!(watch.look().map(|oom| oom.kills), Some(1), "{path}");
         }
@@ -304,18 +379,94 @@ mod tests {
 
     #[test]
     fn where_nothing_can_be_seen_nothing_is_said() {
-        assert_eq!(OomWatch::start_under(Path::new("/nowhere/at/all")).look(), None);
+        assert_eq!(Watch(OomWatch::start_under(Path::new("/nowhere/at/all"))).look(), None);
         let outside = Machine::new("0::/../other\n", "35 31 0:32 / /cg rw - cgroup2 cgroup2 rw\n");
         outside.write("cg/cgroup.procs", "");
         assert_eq!(outside.watch().look(), None);
         let garbage = Machine::new("garbage\n", "garbage - \n");
         assert_eq!(garbage.watch().look(), None);
-        assert_eq!(OomWatch::default().look(), None);
+        assert_eq!(Watch(OomWatch::default()).look(), None);
+    }
+
+    /// What happens to a node, and what is said of it.
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        /// The kernel's counter of kills (or of failed allocations) is raised.
+        Counted(u64),
+        /// Time passes.
+        Seconds(u64),
+        /// A process is reaped; whether memory is said to be why.
+        Ends(ExitReason, bool),
+    }
+
+    /// A file of the kernel's with its counter.
+    type Counter = (&'static str, fn(u64) -> String);
+
+    fn play(name: &str, (file, text): Counter, steps: &[Step]) {
+        let mounts = match file {
+            "memory.events" => "29 23 0:26 / /cg rw - cgroup2 cgroup2 rw\n",
+            _ => "35 31 0:32 / /cg rw - cgroup cgroup rw,memory\n",
+        };
+        let machine = Machine::new("4:memory:/\n0::/\n", mounts);
+        machine.write("cg/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\n");
+        let mut count = 7;
+        machine.write(&format!("cg/{file}"), &text(count));
+        let mut watch = machine.watch().0;
+        let mut now = Duration::ZERO;
+        for (number, step) in steps.iter().enumerate() {
+            match *step {
+                Step::Counted(more) => {
+                    count += more;
+                    machine.write(&format!("cg/{file}"), &text(count));
+                }
+                Step::Seconds(seconds) => now += Duration::from_secs(seconds),
+                Step::Ends(end, expected) => {
+                    watch.look(now);
+                    let oom = watch.explain(now, end);
+                    assert_eq!(oom.is_some(), expected, "{name}, {file}, step {number}: {oom:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn each_kill_explains_one_end_and_none_that_comes_much_later() {
+        use Step::{Counted, Ends, Seconds};
+        const FAILED: ExitReason = ExitReason::Code(1);
+        const HUNG_UP: ExitReason = ExitReason::Signal(Signal::HUP);
+        const FINE: ExitReason = ExitReason::Code(0);
+        let counted: [Counter; 2] = [
+            ("memory.events", events),
+            ("memory.oom_control", |kills| format!("oom_kill_disable 0\nunder_oom 0\noom_kill {kills}\n")),
+        ];
+        let tables: [(&str, &[Step]); 8] = [
+            ("who was killed for it", &[Counted(1), Ends(KILLED, true)]),
+            ("a later kill -9 is another matter", &[Counted(1), Ends(KILLED, true), Ends(KILLED, false)]),
+            ("two at a time", &[Counted(2), Ends(KILLED, true), Ends(KILLED, true), Ends(KILLED, false)]),
+            // It was killed before the sidecar ended, and took a second to give its memory back.
+            ("one that ends slowly", &[Counted(1), Ends(FINE, false), Seconds(1), Ends(KILLED, true)]),
+            (
+                "a child that its worker outlived for long",
+                &[Counted(1), Ends(FINE, false), Seconds(61), Ends(KILLED, false)],
+            ),
+            ("a worker that fails for its child", &[Counted(1), Ends(FAILED, true), Ends(HUNG_UP, true)]),
+            ("a sidecar was killed, a worker fails", &[Counted(1), Ends(KILLED, true), Ends(FAILED, false)]),
+            ("nothing", &[Ends(KILLED, false), Ends(FAILED, false)]),
+        ];
+        for counter in counted {
+            for (name, steps) in tables {
+                play(name, counter, steps);
+            }
+        }
+        // Failed allocations are no kills: each rise explains one at most, and no code.
+        let failures: Counter = ("memory.failcnt", |count| format!("{count}\n"));
+        play("one", failures, &[Counted(5), Ends(KILLED, true), Ends(KILLED, false)]);
+        play("a code", failures, &[Counted(5), Ends(FAILED, false)]);
     }
 
     /// On the machine that runs the tests: nothing is killed here, and nothing is said.
     #[test]
     fn this_machine_can_be_read() {
-        assert_eq!(OomWatch::start().look(), None);
+        assert_eq!(Watch(OomWatch::start()).look(), None);
     }
 }

@@ -19,7 +19,7 @@ use tractorun_sys::{Signal, tree};
 use super::drain::Draining;
 use super::signals::{Kind, Signals};
 use super::timers::Timers;
-use super::{Clock, Driver, GuardLine, Leadership, Lifeline, Reaping, Starter, say_error};
+use super::{Clock, Driver, GuardLine, Killer, Leadership, Lifeline, Reaping, Starter, say_error};
 use crate::job::{
     self, Environment, JobPlan, LogPlan, Prefix, SidecarPlan, StartUpError, Started, WorkerPlan,
 };
@@ -210,6 +210,7 @@ async fn run_started(
         stop_requested,
         others_but: None,
         oom: OomWatch::start(),
+        killer: Killer::Others,
         reaping: Reaping::No,
         conclusion: None,
         monitor,

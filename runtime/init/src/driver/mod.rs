@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use tracing::{debug, error, info, warn};
 use tractorun_contract::exit::ExitReason as ContractExit;
+use tractorun_contract::failure::OutOfMemory;
 use tractorun_sys::reap::{Reaped, reap_any};
 use tractorun_sys::spawn::{Command, spawn};
 use tractorun_sys::{ExitReason, Pid, Signal, signal, tree};
@@ -62,6 +63,8 @@ struct Driver {
     others_but: Option<Vec<Pid>>,
     /// Of the attempt that runs.
     oom: OomWatch,
+    /// Whether we have killed any of the attempt.
+    killer: Killer,
     reaping: Reaping,
     conclusion: Option<Conclusion>,
     monitor: Monitor,
@@ -91,6 +94,15 @@ enum Reaping {
     Once,
     /// It is, and somebody wants another look.
     Again,
+}
+
+/// Who may have sent a SIGKILL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Killer {
+    /// This init: it has begun to kill what is left.
+    Us,
+    /// Not this init.
+    Others,
 }
 
 /// Who is left when all that ended are reaped.
@@ -258,12 +270,16 @@ impl Driver {
                 tree::signal_branch(root, Signal::CONT);
             }
             Action::KillTree => {
+                self.killer = Killer::Us;
                 if let Err(error) = tree::kill_descendants() {
                     debug!("cannot see the process tree: {error}");
                     self.signal_groups(Signal::KILL);
                 }
             }
-            Action::KillOthers { spared } => drop(tree::kill_others(&spared)),
+            Action::KillOthers { spared } => {
+                self.killer = Killer::Us;
+                tree::kill_others(&spared);
+            }
             Action::PublishDeadline { after } => {
                 if let Err(error) = self.starter.publish_deadline(after) {
                     warn!("cannot tell the workers how long they have: {error}");
@@ -300,6 +316,7 @@ impl Driver {
         if member == Member::Worker(0) && self.node.attempt() > 0 {
             // What an earlier attempt lost is not this one's.
             self.oom = OomWatch::start();
+            self.killer = Killer::Others;
         }
         let command = match self.starter.command(member, self.node.attempt(), &mut self.pump) {
             Ok(command) => command,
@@ -364,15 +381,24 @@ impl Driver {
                 Err(error) => return (ended, Err(error)),
             };
             let reaped_at = self.clock.now();
+            let oom = self.why_out_of_memory(reaped_at, reason);
             let traces = match self.node.member_of(pid) {
-                Some(member) => Traces {
-                    stderr_tail: self.pump.drain(member),
-                    oom: if reason == ExitReason::Code(0) { None } else { self.oom.look() },
-                },
+                Some(member) => Traces { stderr_tail: self.pump.drain(member), oom },
                 None => Traces::default(),
             };
             ended.push(Event::ChildExited { pid, reason: to_contract(reason), reaped_at, traces });
         }
+    }
+
+    /// Whether a process that was reaped just now ended for want of memory. Orphans are asked about too: a kill that
+    /// one of them ended by is none of a worker's.
+    fn why_out_of_memory(&mut self, now: Duration, end: ExitReason) -> Option<OutOfMemory> {
+        // Among the many that we may have to kill nobody is looked for.
+        if end == ExitReason::Code(0) || self.killer == Killer::Us {
+            return None;
+        }
+        self.oom.look(now);
+        self.oom.explain(now, end)
     }
 
     fn look_for_others(&mut self) {

@@ -15,7 +15,7 @@ use super::drain::Draining;
 use super::job::{adopt_orphans, parent_death_signal};
 use super::signals::{Kind as SignalKind, Signals};
 use super::timers::Timers;
-use super::{Clock, Driver, GuardLine, Lifeline, Reaping, Starter};
+use super::{Clock, Driver, GuardLine, Killer, Lifeline, Reaping, Starter};
 use crate::job::Environment;
 use crate::metrics::{Facts, Kind, Monitor};
 use crate::oom::OomWatch;
@@ -96,6 +96,7 @@ pub async fn run_plain(
         stop_requested: None,
         others_but: None,
         oom: OomWatch::default(),
+        killer: Killer::Others,
         reaping: Reaping::No,
         conclusion: None,
         monitor,
