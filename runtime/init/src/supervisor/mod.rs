@@ -49,6 +49,8 @@ use tractorun_sys::{Pid, Signal};
 
 use crate::control::{LeaderMessage, NodeMessage};
 
+#[cfg(test)]
+mod job_model;
 pub mod leader;
 pub mod node;
 #[cfg(test)]

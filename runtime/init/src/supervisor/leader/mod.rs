@@ -27,7 +27,7 @@ use tractorun_contract::exit::InitExit;
 use tractorun_contract::failure::{Cause, Failure, Fates, MAX_ATTEMPT_RECORDS, NotRestarted};
 
 use self::fates::Reports;
-use self::restarts::{Answer, Budget, may_be_restarted};
+use self::restarts::{Answer, Budget};
 use self::sidecars::BadEnds;
 use super::Identity;
 use crate::control::{HubCommand, LeaderMessage, NodeMessage, Recipients, StopManner};
@@ -39,6 +39,7 @@ mod sidecars;
 mod tests;
 
 pub use self::restarts::Restarts;
+pub(super) use self::restarts::may_be_restarted;
 
 /// How much longer than its grace period a node may take to stop: it repeats SIGKILL for four seconds.
 pub const STOP_MARGIN: Duration = Duration::from_secs(5);

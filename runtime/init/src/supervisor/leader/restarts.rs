@@ -69,7 +69,7 @@ impl Budget {
 
 /// Whether starting the workers again could help, and is what the user wants: a sidecar with the policy `fail` is to
 /// fail the run, a stop from outside is an order, and a lost node has no workers to start.
-pub(super) fn may_be_restarted(cause: &Cause) -> bool {
+pub(in crate::supervisor) fn may_be_restarted(cause: &Cause) -> bool {
     match cause {
         Cause::WorkerExited { .. } | Cause::WorkerKilled { .. } | Cause::WorkerNotStarted { .. } => true,
         Cause::SidecarExited { .. }

@@ -23,7 +23,7 @@ mod attempts;
 mod ending;
 mod fates;
 #[cfg(test)]
-mod model;
+pub(super) mod model;
 mod preemption;
 #[cfg(test)]
 mod preemption_tests;

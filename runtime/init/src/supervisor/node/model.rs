@@ -91,7 +91,12 @@ impl World {
         workers: Vec<(bool, bool)>,
         sidecars: Vec<SidecarCase>,
     ) -> Self {
-        let ranks = (0..).take(workers.len()).collect();
+        let node_rank = match &mode {
+            Mode::Job { own, .. } => own.node_rank,
+            Mode::Plain { .. } => 0,
+        };
+        let first = node_rank * u32::try_from(workers.len()).unwrap();
+        let ranks = (first..).take(workers.len()).collect();
         let policies: Vec<_> = sidecars.iter().map(|sidecar| sidecar.0).collect();
         let (attempts, preemption) = rules;
         let grace_period = Duration::from_secs(10);
@@ -283,8 +288,18 @@ impl World {
         }
     }
 
-    pub(in crate::supervisor) fn fire_next_timer(&mut self) {
-        if let Some((&timer, &at)) = self.timers.iter().min_by_key(|(_, at)| **at) {
+    fn fire_next_timer(&mut self) {
+        self.fire_next_of(|_| true);
+    }
+
+    /// The next timer fires that is not this one.
+    pub(in crate::supervisor) fn fire_next_timer_but(&mut self, kept: Timer) {
+        self.fire_next_of(|timer| timer != kept);
+    }
+
+    fn fire_next_of(&mut self, may_fire: impl Fn(Timer) -> bool) {
+        let timers = self.timers.iter().filter(|(timer, _)| may_fire(**timer));
+        if let Some((&timer, &at)) = timers.min_by_key(|(_, at)| **at) {
             self.timers.remove(&timer);
             self.now = self.now.max(at);
             if timer == Timer::LastCall {
