@@ -57,6 +57,8 @@ impl Engine {
         fs::write(store.join("storage.conf"), configuration).map_err(|error| error.to_string())?;
         let engine = Self { store, _alone: STORE.lock().unwrap_or_else(PoisonError::into_inner) };
         engine.probe()?;
+        // Every build leaves what it replaced. What is of today may still save a build some time.
+        engine.call(&["image", "prune", "--force", "--filter", "until=24h"]);
         Ok(engine)
     }
 

@@ -1,12 +1,17 @@
 //! Images in jobs of the minicluster: 2 nodes x 2 workers, each node a container.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
-use tractorun_tests::{Finished, Scratch, run};
+use serde_json::json;
+use tractorun_tests::{Cluster, Finished, Scratch, run};
 
 use crate::engine::{Engine, submit};
+
+/// Frameworks take their time to be loaded for the first time.
+const JOB_LIMIT: Duration = Duration::from_secs(200);
 
 /// Checks that a line was written by each of four ranks, `RANK` standing for its number.
 #[track_caller]
@@ -79,19 +84,33 @@ fn an_image_with_bash_alone_gets_its_init_brought() {
     cluster.assert_no_operation_runs();
 }
 
-/// Runs a script of this folder in an image's four workers, by `python3` of the image's PATH.
+/// A script of this suite.
+fn script_path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/images").join(name)
+}
+
+/// Runs a script of this suite in an image's four workers, by `python3` of the image's PATH.
 fn run_script(engine: &Engine, image: &str, script: &str, arguments: &[&str]) -> Finished {
     let scratch = Scratch::new();
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/images").join(script);
-    assert!(fs::exists(&path).expect("it can be looked for"), "{} is not there", path.display());
-    let cluster = engine.cluster(&scratch);
-    let finished = submit(&scratch, &cluster, image)
+    run_script_on(&scratch, &engine.cluster(&scratch), image, script, arguments)
+}
+
+/// The same on a cluster that is there.
+fn run_script_on(
+    scratch: &Scratch,
+    cluster: &Cluster,
+    image: &str,
+    script: &str,
+    arguments: &[&str],
+) -> Finished {
+    let path = script_path(script);
+    let finished = submit(scratch, cluster, image)
         .args(["--init", "image", "--bind-local"])
         .arg(format!("{}:{script}", path.display()))
         .args(arguments.iter().copied())
         .args(["python3", script])
         .start()
-        .wait_up_to(std::time::Duration::from_secs(200));
+        .wait_up_to(JOB_LIMIT);
     cluster.assert_no_operation_runs();
     finished
 }
@@ -120,5 +139,27 @@ fn jax_adds_over_two_processes() {
     finished.assert_code(0);
     for rank in 0..2 {
         finished.assert_stderr(&format!("process {rank} of 2: 2 devices, sum 12.0\n"));
+    }
+}
+
+#[test]
+#[ignore = "fetches packages: make images-test"]
+fn tensorproxy_answers_workers_of_its_image() {
+    let engine = match Engine::prepare() {
+        Ok(engine) => engine,
+        Err(reason) => return println!("skipped: {reason}"),
+    };
+    engine.make(&["tensorproxy"], &[]).assert_code(0);
+    let scratch = Scratch::new();
+    let cluster = engine.cluster(&scratch);
+    cluster.set("//tmp/greeting", &json!("hello"));
+    let program = fs::read(script_path("tensorproxy_server.py")).expect("the stand-in is there");
+    cluster.write_file("//tmp/tensorproxy", &program);
+    let options = ["--tensorproxy.enabled", "--tensorproxy.yt_path", "//tmp/tensorproxy"];
+    let finished =
+        run_script_on(&scratch, &cluster, "tractorun/tensorproxy", "tensorproxy_client.py", &options);
+    finished.assert_code(0);
+    for rank in 0..4 {
+        finished.assert_stderr(&format!("rank {rank} got hello by node {}\n", rank / 2));
     }
 }
