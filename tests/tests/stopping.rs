@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 use tractorun_tests::launcher::signal;
 use tractorun_tests::process::Running;
-use tractorun_tests::{Place, in_both_places, leftovers};
+use tractorun_tests::{Launcher, Place, in_both_places, leftovers};
 
 in_both_places! {
     ctrl_c_leaves_nothing
@@ -23,7 +23,11 @@ const STAYER: &str = r#"(trap '' TERM INT HUP QUIT USR1; setsid bash -c 'echo $$
     until [ -s "$SCRATCH/stayer.$RANK" ]; do sleep 0.02; done"#;
 
 fn start_and_wait_for_workers(place: &Place, script: &str) -> Running {
-    let running = place.launcher().mesh((2, 2)).bash(script).start();
+    start_and_wait(place, place.launcher(), script)
+}
+
+fn start_and_wait(place: &Place, launcher: Launcher, script: &str) -> Running {
+    let running = launcher.mesh((2, 2)).bash(script).start();
     for rank in 0..4 {
         place.scratch.wait_for_file(&format!("up.{rank}"));
     }
@@ -100,10 +104,18 @@ fn local_run_ends_with_its_launcher() {
 #[test]
 fn operation_ends_with_its_launcher() {
     let place = Place::submitted();
-    let running = start_and_wait_for_workers(&place, WAIT);
+    let launcher = place.launcher().args(["--yt-path", "//tmp/run", "--transaction-timeout", "5s"]);
+    let running = start_and_wait(&place, launcher, WAIT);
     running.signal(Signal::SIGKILL);
     place.wait_until_nothing_left();
     assert_eq!(place.cluster().the_operation()["state"], "aborted");
+    // Whoever comes later is told why.
+    let attached = Launcher::new(&place.scratch).env("YT_PROXY", place.cluster().proxy());
+    let attached = attached.args(["attach", "//tmp/run"]).run();
+    attached
+        .assert_code(1)
+        .assert_stderr("was aborted: the cluster heard nothing of its launcher for too long");
+    attached.assert_stderr("hint: `--no-wait` starts a run that needs no launcher");
 }
 
 #[test]

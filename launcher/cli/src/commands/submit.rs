@@ -38,10 +38,6 @@ use super::interrupt::{Interrupts, Stop};
 use super::prepare;
 use super::terminal::Terminal;
 
-/// A laptop may be off the network for this long before its operation ends; an operation outlives a launcher
-/// that was killed by as much.
-const TRANSACTION_TIMEOUT: Duration = Duration::from_mins(1);
-
 /// While following, a silent cluster is told about after this long; the next try follows anyway.
 const FOLLOW_RETRY_BUDGET: Duration = Duration::from_secs(5);
 
@@ -90,8 +86,8 @@ pub async fn run(invocation: &Invocation, terminal: &Terminal) -> anyhow::Result
         Wait::NotAtAll => None,
         Wait::ForEnd => {
             let title = Some(format!("tractorun {}", settings.yt_path));
-            let options =
-                TransactionOptions { timeout: TRANSACTION_TIMEOUT, title, ..TransactionOptions::default() };
+            let timeout = settings.transaction_timeout;
+            let options = TransactionOptions { timeout, title, ..TransactionOptions::default() };
             match interrupts.guard(client.start_transaction(options)).await {
                 Ok(transaction) => Some(transaction?),
                 Err(stop) => return Ok(stop.status()),

@@ -74,7 +74,16 @@ pub async fn report(followed: &Followed, end: End) -> ExitStatus {
         }
         End::Aborted => {
             let error = operation_error(client, operation_id).await;
-            terminal.error(format_args!("operation {operation_id} was aborted: {}", reason(error.as_ref())));
+            let reason = reason(error.as_ref());
+            if is_about_its_transaction(reason) {
+                terminal.error(format_args!(
+                    "operation {operation_id} was aborted: the cluster heard nothing of its launcher for too long, \
+                     which was killed or had no network ({reason})"
+                ));
+                terminal.hint(LAUNCHER_LOST_HINT);
+            } else {
+                terminal.error(format_args!("operation {operation_id} was aborted: {reason}"));
+            }
             ExitStatus::Failure
         }
         End::Failed => {
@@ -117,6 +126,16 @@ async fn explain(followed: &Followed, record: Option<Record>) -> (Telling, ExitS
     let tail = failed_job_tail(followed, FailedJob::find(followed).await).await;
     let status = error.as_ref().and_then(exit_code).map_or(ExitStatus::Failure, ExitStatus::Job);
     (Telling::of_text(reason(error.as_ref())).with_tail(tail), status)
+}
+
+/// What helps against a launcher that goes away.
+const LAUNCHER_LOST_HINT: &str =
+    "`--no-wait` starts a run that needs no launcher; `--transaction-timeout` lets one be away for longer";
+
+/// Whether the operation ended with the transaction that its launcher held. The cluster has no code for it.
+fn is_about_its_transaction(reason: &str) -> bool {
+    let reason = reason.to_ascii_lowercase();
+    reason.contains("transaction") && (reason.contains("expired") || reason.contains("aborted"))
 }
 
 fn reason(error: Option<&YtError>) -> &str {
@@ -236,6 +255,14 @@ mod tests {
         let error =
             YtError::from_value(&document(216, "Operation failed to prepare 3", none, vec![])).unwrap();
         assert_eq!(exit_code(&error), None);
+    }
+
+    #[test]
+    fn the_end_of_a_launcher_is_known_by_its_transaction() {
+        assert!(is_about_its_transaction("Operation transaction 1-2-3-4 has expired or was aborted"));
+        assert!(is_about_its_transaction("User transaction 1-2-3-4 aborted"));
+        assert!(!is_about_its_transaction("Operation aborted by user request"));
+        assert!(!is_about_its_transaction("stopped by `tractorun stop`"));
     }
 
     #[test]

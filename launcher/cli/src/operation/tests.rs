@@ -46,6 +46,7 @@ fn settings() -> Settings {
         proxy_stderr_mode: ProxyStderrMode::Disabled,
         logs: Logs::default(),
         wait: Wait::ForEnd,
+        transaction_timeout: crate::settings::DEFAULT_TRANSACTION_TIMEOUT,
         run_mode: RunMode::Submit,
         place: Place::Cluster,
         docker_auth_secret: None,

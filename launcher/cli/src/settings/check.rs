@@ -4,6 +4,8 @@
 //! nothing is merged. Reads the file system (do the sources of binds exist?) and never writes.
 
 use std::num::NonZeroU32;
+use std::time::Duration;
+
 use tractorun_contract::env::client;
 
 use tractorun_contract::job_spec::{
@@ -16,8 +18,8 @@ use super::node::{Content, Node};
 use super::problem::{Origin, Problem, Subject};
 use super::read::Reader;
 use super::{
-    DEFAULT_CLUSTER_CONFIG_PATH, InitSource, Mesh, Place, ProxyStderrMode, Resources, RunMode, Settings,
-    Surroundings, Tensorproxy, Wait, options,
+    DEFAULT_CLUSTER_CONFIG_PATH, DEFAULT_TRANSACTION_TIMEOUT, InitSource, Mesh, Place, ProxyStderrMode,
+    Resources, RunMode, Settings, Surroundings, Tensorproxy, Wait, options,
 };
 use crate::pack::IgnoreFiles;
 use crate::tensorproxy;
@@ -108,6 +110,9 @@ impl Check<'_> {
             proxy_stderr_mode: self.proxy_stderr_mode(),
             logs: self.logs(),
             wait,
+            transaction_timeout: self
+                .one("transaction_timeout", transaction_timeout)
+                .unwrap_or(DEFAULT_TRANSACTION_TIMEOUT),
             run_mode,
             place,
             docker_auth_secret: self.one("docker_auth_secret.cypress_path", Reader::cypress_path),
@@ -363,6 +368,16 @@ impl Check<'_> {
             self.reader.note(Problem::new(&node.origin, text).hint(hint));
         }
     }
+}
+
+/// Below a second no ping comes in time, and no cluster keeps a transaction for more than an hour.
+fn transaction_timeout(reader: &mut Reader, subject: &Subject, node: &Node) -> Option<Duration> {
+    let timeout = Duration::from_millis(reader.span_ms(subject, node, 1)?);
+    if (Duration::from_secs(1)..=Duration::from_hours(1)).contains(&timeout) {
+        return Some(timeout);
+    }
+    reader.refuse(subject, node, "a time from `1s` to `1h`");
+    None
 }
 
 fn omp_num_threads(reader: &mut Reader, subject: &Subject, node: &Node) -> Option<OmpNumThreads> {

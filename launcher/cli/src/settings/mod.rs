@@ -6,6 +6,7 @@
 //! touched.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use tractorun_contract::job_spec::{EnvVar, Logs, Preemption, RestartPolicy, Restarts, Sidecar, Timeouts};
@@ -29,6 +30,9 @@ mod tests;
 
 /// Where the cluster's tractorun configuration is looked for unless the user says where.
 pub const DEFAULT_CLUSTER_CONFIG_PATH: &str = "//home/tractorun/config";
+
+/// A laptop may be off the network for this long before its operation ends, unless the user says how long.
+pub const DEFAULT_TRANSACTION_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Everything that one run needs to know.
 #[derive(Debug, Clone, PartialEq)]
@@ -75,6 +79,9 @@ pub struct Settings {
     pub logs: Logs,
     /// Whether to stay until the operation ends.
     pub wait: Wait,
+    /// How long the operation outlives a launcher that the cluster does not hear of; without effect unless
+    /// [`Wait::ForEnd`].
+    pub transaction_timeout: Duration,
     /// Whether to act or only to show.
     pub run_mode: RunMode,
     /// Where the job runs.

@@ -9,7 +9,7 @@ use super::{
 };
 
 /// In the order `--help` shows them.
-pub(super) static OPTIONS: [OptionSpec; 8] = [
+pub(super) static OPTIONS: [OptionSpec; 9] = [
     option(
         "run-config-path",
         "run_config_path",
@@ -32,6 +32,13 @@ pub(super) static OPTIONS: [OptionSpec; 8] = [
         "Show the stderr of node 0 here: primary; of every node: all; or disabled (default)",
     ),
     option("no-wait", "no_wait", Both, Switch, "Leave when the operation is started"),
+    option(
+        "transaction-timeout",
+        "transaction_timeout",
+        Both,
+        One("TIME", Text),
+        "A run that is waited for ends when the cluster has not heard of this process for so long (default: 60s)",
+    ),
     option(
         "dry-run",
         "dry_run",

@@ -18,6 +18,16 @@ fn unknown_options_are_named_with_the_nearest_one() {
     }
 }
 
+#[test]
+fn a_transaction_timeout_is_what_a_cluster_takes() {
+    for timeout in ["500ms", "2h"] {
+        assert_eq!(
+            problems(&["--transaction-timeout", timeout, "true"]),
+            format!("`--transaction-timeout`: expected a time from `1s` to `1h`, got `{timeout}`")
+        );
+    }
+}
+
 /// The value of an unknown option does not begin the command: options behind it are still seen.
 #[test]
 fn the_value_of_an_unknown_option_hides_nothing() {

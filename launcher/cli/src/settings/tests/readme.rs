@@ -2,6 +2,7 @@
 //! mean the same, and must differ from the default.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::json;
 use tractorun_contract::job_spec::{
@@ -52,6 +53,7 @@ fn defaults() -> Settings {
         proxy_stderr_mode: ProxyStderrMode::Disabled,
         logs: Logs::default(),
         wait: Wait::ForEnd,
+        transaction_timeout: Duration::from_mins(1),
         run_mode: RunMode::Submit,
         place: Place::Cluster,
         docker_auth_secret: None,
@@ -73,7 +75,7 @@ fn tensorproxy(yt_path: &str, restart_policy: RestartPolicy) -> Tensorproxy {
     Tensorproxy { yt_path: yt_path.to_owned(), restart_policy }
 }
 
-static EXAMPLES: [Example; 47] = [
+static EXAMPLES: [Example; 48] = [
     Example {
         line: &["--tensorproxy.enabled"],
         yaml: "tensorproxy: {enabled: true}",
@@ -351,6 +353,11 @@ static EXAMPLES: [Example; 47] = [
             s.logs.batch_age_ms = 250;
             s.logs.drain_timeout_ms = 90_000;
         },
+    },
+    Example {
+        line: &["--transaction-timeout", "10m"],
+        yaml: "transaction_timeout: 10m",
+        set: |s| s.transaction_timeout = Duration::from_mins(10),
     },
     Example { line: &["--no-wait"], yaml: "no_wait: true", set: |s| s.wait = Wait::NotAtAll },
     Example {
