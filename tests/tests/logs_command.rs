@@ -358,7 +358,7 @@ async fn a_cluster_that_is_away_is_told_once_and_waited_for() {
     let fault = bench.cluster.plan(&json!({
         "match": {"command": "execute_batch"}, "times": "always", "effect": {"answer": {"status": 503}},
     }));
-    following.wait_for("cannot ask the cluster, still trying");
+    following.wait_for("the cluster has not answered for 5 s: HTTP status 503");
     bench.append(&cypress::worker_log(RUN, 0, 0), 1, &[row(1, "second")]).await;
     bench.cluster.control("DELETE", &format!("/faults/{fault}"), &Value::Null);
     following.wait_for("the cluster answers again");
@@ -367,7 +367,7 @@ async fn a_cluster_that_is_away_is_told_once_and_waited_for() {
     let finished = following.wait();
     finished.assert_code(0);
     assert_eq!(finished.stdout, "[0] first\n[0] second\n");
-    assert_eq!(finished.stderr.matches("still trying").count(), 1, "{}", finished.stderr);
+    assert_eq!(finished.stderr.matches("has not answered").count(), 1, "{}", finished.stderr);
 }
 
 /// A gang that is started again is another incarnation of the same operation.

@@ -16,6 +16,7 @@ pub mod local;
 pub mod logs;
 pub mod operation;
 pub mod pack;
+pub mod patience;
 pub mod report;
 pub mod runs;
 pub mod settings;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::config::{ClientConfig, ConfigError};
 use crate::token::Token;
 use crate::transaction::TransactionId;
+use crate::transport::health::Silence;
 use crate::transport::http::Transport;
 
 /// A client of one cluster. Cloning is cheap; clones share connections.
@@ -67,6 +68,12 @@ impl Client {
     /// URLs of the proxies that move data, those with the least load first; `None` if the proxy names none.
     pub async fn heavy_proxies(&self) -> Option<Vec<String>> {
         self.transport.ask_hosts().await.ok()
+    }
+
+    /// Whether the cluster leaves the commands of this client and its clones unanswered now. Every request that was
+    /// just sent counts: who tells somebody looks at how long it lasts.
+    pub fn silence(&self) -> Option<Silence> {
+        self.transport.health.silence()
     }
 
     /// How many requests were sent by this client and its clones.

@@ -41,3 +41,4 @@ pub use config::{ClientConfig, ConfigError};
 pub use error::{Error, TransportKind, YtError, codes};
 pub use token::Token;
 pub use transaction::{LostReason, Transaction, TransactionId, TransactionOptions};
+pub use transport::health::Silence;

@@ -25,9 +25,10 @@ use tractorun_yt::{
 };
 
 use crate::dry_run::document;
-use crate::follow::{self, Followed, verdict};
+use crate::follow::{self, Followed, is_temporary, verdict};
 use crate::operation::{self, OperationSpec, SandboxFile, Vault};
 use crate::pack::{Cancel, Digest, digest_file};
+use crate::patience::{Listener, telling};
 use crate::report::ExitStatus;
 use crate::settings::{BindAttributes, InitSource, Invocation, Settings, Wait};
 use crate::upload::{Content, Upload, Uploader};
@@ -38,11 +39,11 @@ use super::interrupt::{Interrupts, Stop};
 use super::prepare;
 use super::terminal::Terminal;
 
-/// While following, a silent cluster is told about after this long; the next try follows anyway.
-const FOLLOW_RETRY_BUDGET: Duration = Duration::from_secs(5);
-
 /// How long an interrupted start may take to tell the id of what it started.
 const INTERRUPTED_START: Duration = Duration::from_secs(10);
+
+/// How long leaving may be delayed by ending the transaction, which ends by itself soon.
+const TRANSACTION_ABORT: Duration = Duration::from_secs(5);
 
 /// Why the cluster aborts the operation, as it shows it.
 const ABORT_REASON: &str = "interrupted by the user of tractorun";
@@ -70,14 +71,17 @@ pub async fn run(invocation: &Invocation, terminal: &Terminal) -> anyhow::Result
 
     let uploader = Uploader::new(client.clone(), terminal.clone());
     let cancel = Cancel::default();
-    // The largest part of this function's future, and not needed for long.
-    let work = Box::pin(prepare_all(settings, &client, init, &uploader, &cancel, terminal));
+    let listener = Listener::Terminal(terminal);
+    let work = telling(&client, listener, prepare_all(settings, &client, init, &uploader, &cancel, terminal));
     let prepared = interrupts.guard(work).await;
     if !matches!(prepared, Ok(Ok(_))) {
         cancel.request();
         let _ = interrupts.guard(uploader.clean_up()).await;
     }
     let (spec, job_spec) = match prepared {
+        Ok(Err(error)) if client.silence().is_some() => {
+            return Err(error.context("no operation was started"));
+        }
         Ok(prepared) => prepared?,
         Err(stop) => return Ok(stop.status()),
     };
@@ -88,17 +92,17 @@ pub async fn run(invocation: &Invocation, terminal: &Terminal) -> anyhow::Result
             let title = Some(format!("tractorun {}", settings.yt_path));
             let timeout = settings.transaction_timeout;
             let options = TransactionOptions { timeout, title, ..TransactionOptions::default() };
-            match interrupts.guard(client.start_transaction(options)).await {
-                Ok(transaction) => Some(transaction?),
+            let start = telling(&client, listener, client.start_transaction(options));
+            match interrupts.guard(start).await {
+                Ok(transaction) => Some(transaction.context("no operation was started")?),
                 Err(stop) => return Ok(stop.status()),
             }
         }
     };
-    let follow_config = ClientConfig { retry_budget: FOLLOW_RETRY_BUDGET, ..config };
     let mut run = Run {
         settings,
         client: client.clone(),
-        follow_client: Client::new(follow_config)?,
+        follow_client: Client::new(follow::config(config))?,
         transaction,
         terminal,
         interrupts,
@@ -219,14 +223,17 @@ impl Run<'_> {
     /// Starts the operation. A signal in the very moment undoes the start, and comes back as the inner error.
     async fn start(&mut self, spec: &YsonValue) -> anyhow::Result<Result<String, Stop>> {
         let client = self.transaction.as_ref().map_or(&self.client, Transaction::client).clone();
-        let mut starting = std::pin::pin!(client.start_operation(operation::OPERATION_TYPE, spec));
+        let listener = Listener::Terminal(self.terminal);
+        let start = client.start_operation(operation::OPERATION_TYPE, spec);
+        let mut starting = std::pin::pin!(telling(&client, listener, start));
         let stop = tokio::select! {
             biased;
             result = &mut starting => match result {
                 Ok(operation_id) => return Ok(Ok(operation_id)),
                 Err(error) => {
+                    let hint = if is_temporary(&error) { self.maybe_started() } else { String::new() };
                     self.abort_transaction().await;
-                    return Err(error).context("cannot start the operation");
+                    return Err(error).with_context(|| format!("cannot start the operation{hint}"));
                 }
             },
             stop = self.interrupts.next() => stop,
@@ -240,6 +247,20 @@ impl Run<'_> {
             Err(_) => {}
         }
         Ok(Err(stop))
+    }
+
+    /// What may be where the answer to the start was lost.
+    fn maybe_started(&self) -> String {
+        let seconds = self.settings.transaction_timeout.as_secs();
+        match self.settings.wait {
+            Wait::ForEnd => format!(
+                "\nhint: should it have started all the same, the cluster ends it within {seconds} s, since \
+                 nobody holds it"
+            ),
+            Wait::NotAtAll => {
+                "\nhint: it may have started all the same: `tractorun list` shows it".to_owned()
+            }
+        }
     }
 
     fn followed(&self, operation_id: String) -> Followed {
@@ -262,9 +283,18 @@ impl Run<'_> {
                 Some(lost) => lost.await,
                 None => future::pending().await,
             };
-            self.terminal.warning(format_args!(
-                "the transaction that holds the operation is lost, so the cluster aborts it: {reason}"
-            ));
+            let id = &followed.operation_id;
+            self.terminal.warning(match reason {
+                // What the cluster did meanwhile, nobody here can know.
+                LostReason::NotPinged { silence, .. } => format!(
+                    "the cluster has heard nothing from here for {} s, so it aborts operation {id}; \
+                     `tractorun attach {id}` will tell what became of it",
+                    silence.as_secs()
+                ),
+                reason => format!(
+                    "the transaction that holds operation {id} is lost, so the cluster aborts it: {reason}"
+                ),
+            });
             future::pending::<Infallible>().await
         };
         let watch = async {
@@ -273,6 +303,7 @@ impl Run<'_> {
                 never = warn => match never {},
             }
         };
+        let watch = telling(&self.follow_client, Listener::Terminal(self.terminal), watch);
         match self.interrupts.guard(watch).await {
             Ok(Ok(end)) => {
                 let transaction = self.transaction.take();
@@ -307,6 +338,13 @@ impl Run<'_> {
             Ok(Ok(())) => self.terminal.line(format_args!("operation {operation_id} was aborted")),
             Ok(Err(error)) => {
                 self.terminal.error(format_args!("cannot abort operation {operation_id}: {error}"));
+                if is_temporary(&error) && self.settings.wait == Wait::ForEnd {
+                    let seconds = self.settings.transaction_timeout.as_secs();
+                    self.terminal.hint(format_args!(
+                        "without its launcher the cluster ends it within {seconds} s; \
+                         `tractorun status {operation_id}` tells"
+                    ));
+                }
             }
             Err(_) => {
                 let what = "it may take a moment until its jobs are gone";
@@ -321,7 +359,8 @@ impl Run<'_> {
     async fn abort_transaction(&mut self) {
         if let Some(transaction) = self.transaction.take() {
             // Without an answer it expires by itself.
-            let _ = self.interrupts.guard(transaction.abort()).await;
+            let abort = tokio::time::timeout(TRANSACTION_ABORT, transaction.abort());
+            let _ = self.interrupts.guard(abort).await;
         }
     }
 }

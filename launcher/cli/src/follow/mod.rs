@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 use tractorun_yt::value::ValueExt;
-use tractorun_yt::{Client, Error, JobFilter, YsonValue, codes};
+use tractorun_yt::{Client, ClientConfig, Error, JobFilter, YsonValue, codes};
 
 use crate::commands::terminal::{Terminal, clock};
 use crate::settings::ProxyStderrMode;
@@ -29,6 +29,17 @@ const LATER_POLLS: Duration = Duration::from_millis(500);
 
 /// Pause between two looks at an operation that is being aborted.
 const ABORT_POLLS: Duration = Duration::from_millis(100);
+
+/// While following, one command is given up after this long; the next one follows anyway.
+const RETRY_BUDGET: Duration = Duration::from_secs(5);
+
+/// A connection that is dead after the network has changed is given up after this long for a new one.
+const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How the client of somebody who follows is configured.
+pub fn config(config: ClientConfig) -> ClientConfig {
+    ClientConfig { retry_budget: RETRY_BUDGET, unacknowledged_timeout: UNACKNOWLEDGED_TIMEOUT, ..config }
+}
 
 /// The operation that is followed.
 #[derive(Debug, Clone)]
@@ -100,11 +111,9 @@ pub async fn until_over(followed: &Followed) -> Result<End, Error> {
     let Followed { client, operation_id, terminal, .. } = followed;
     let started = Instant::now();
     let mut stderrs = Shown::new(followed);
-    let mut trouble = Trouble::None;
     loop {
         match client.get_operation(operation_id, &["state", "brief_progress"]).await {
             Ok(operation) => {
-                trouble.over(terminal);
                 let look = Look::read(&operation);
                 if let Some(end) = look.end() {
                     if let Some(shown) = &mut stderrs {
@@ -119,7 +128,8 @@ pub async fn until_over(followed: &Followed) -> Result<End, Error> {
                     shown.poll().await;
                 }
             }
-            Err(error) if is_temporary(&error) => trouble.met(&error, terminal),
+            // Whoever waits is told by [`crate::patience`].
+            Err(error) if is_temporary(&error) => tracing::debug!("cannot ask for the operation: {error}"),
             Err(error) => return Err(error),
         }
         let young = started.elapsed() < FIRST_POLLS_LAST;
@@ -228,34 +238,6 @@ pub(crate) fn is_temporary(error: &Error) -> bool {
 
 pub(crate) fn is_unknown(error: &Error) -> bool {
     error.contains(codes::NO_SUCH_OPERATION) || error.contains(codes::NO_SUCH_OPERATION_SCHEDULER)
-}
-
-/// Trouble with the connection, which is told once and not at every try.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Trouble {
-    None,
-    Told,
-}
-
-impl Trouble {
-    fn met(&mut self, error: &Error, terminal: &Terminal) {
-        if *self == Self::None {
-            terminal.warning(format_args!("cannot ask the cluster, still trying: {}", first_line(error)));
-            *self = Self::Told;
-        }
-    }
-
-    fn over(&mut self, terminal: &Terminal) {
-        if *self == Self::Told {
-            terminal.line("the cluster answers again");
-            *self = Self::None;
-        }
-    }
-}
-
-/// Without the hint: it would be one for a person who is just starting.
-fn first_line(error: &Error) -> String {
-    error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ use crate::follow::telling::Telling;
 use crate::follow::verdict;
 use crate::operation;
 use crate::pack::Cancel;
+use crate::patience::{Listener, telling};
 use crate::report::ExitStatus;
 use crate::settings::{Invocation, Mesh, Place, Settings};
 
@@ -97,7 +98,8 @@ async fn run_job(
     terminal: &Terminal,
 ) -> anyhow::Result<ExitStatus> {
     let cancel = Cancel::default();
-    let prepared = interrupts.guard(prepare_sandboxes(settings, client, folder, &cancel, terminal)).await;
+    let work = prepare_sandboxes(settings, client, folder, &cancel, terminal);
+    let prepared = interrupts.guard(telling(client, Listener::Terminal(terminal), work)).await;
     match prepared {
         Ok(result) => result.map(drop)?,
         Err(stop) => {

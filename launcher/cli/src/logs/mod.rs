@@ -11,17 +11,19 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use tractorun_contract::ranks::Ranks;
-use tractorun_yt::{Client, ClientConfig, ConfigError};
+use tractorun_yt::{Client, ConfigError};
 
 use crate::commands::submit::client_config;
+use crate::follow;
+use crate::patience::{Listener, telling};
 use crate::report::{Colour, ExitStatus, Report};
 
 use catalog::Incarnation;
-use options::{Follow, Options, Request, Task};
+use options::{Options, Request, Task};
 use time::Micros;
 use view::View;
 
@@ -40,9 +42,6 @@ mod spool;
 pub(crate) mod time;
 mod verify;
 mod view;
-
-/// While following, a silent cluster is told about after this long; the next try follows anyway.
-const FOLLOW_RETRY_BUDGET: Duration = Duration::from_secs(5);
 
 /// Why there is nothing to show.
 #[derive(Debug, thiserror::Error)]
@@ -173,30 +172,40 @@ fn act(
     let status = runtime.block_on(async {
         let view = View::new(options, variable);
         if let Some(spool) = &options.spool {
-            return spool::run(spool, options, report, view, || client(options)).await;
+            return spool::run(spool, options, report, view, || Ok(Client::new(client_config()?)?)).await;
         }
-        let client = client(options)?;
-        Ok(match options.task {
-            Task::Show | Task::Ship => show::run(&client, options, report, view).await?,
-            Task::Verify => verify(&client, options).await?,
-        })
+        let config = client_config()?;
+        let client = Client::new(config.clone())?;
+        let listener = Listener::Lines(report);
+        let work = async {
+            match options.task {
+                Task::Show | Task::Ship => {
+                    let following = Client::new(follow::config(config))?;
+                    let clients = show::Clients { once: &client, following: &following };
+                    let shown = show::run(clients, options, report, view);
+                    Ok(telling(&following, listener, shown).await?)
+                }
+                Task::Verify => Ok(verify(&client, options).await?),
+            }
+        };
+        telling(&client, listener, work).await
     });
     runtime.shutdown_background();
     status
 }
 
-fn client(options: &Options) -> anyhow::Result<Client> {
-    let mut config = client_config()?;
-    if options.follow == Follow::UntilOver {
-        config = ClientConfig { retry_budget: FOLLOW_RETRY_BUDGET, ..config };
-    }
-    Ok(Client::new(config)?)
-}
-
 /// Writes a line to stdout.
 fn print(line: &str) -> Result<(), LogsError> {
     let mut stdout = io::stdout().lock();
-    io::Write::write_all(&mut stdout, format!("{line}\n").as_bytes()).map_err(LogsError::from_stdout)
+    io::Write::write_all(
+        &mut stdout,
+        format!(
+            "{line}
+"
+        )
+        .as_bytes(),
+    )
+    .map_err(LogsError::from_stdout)
 }
 
 async fn verify(client: &Client, options: &Options) -> Result<ExitStatus, LogsError> {

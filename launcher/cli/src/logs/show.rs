@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::time::{Instant, sleep};
-use tractorun_yt::{Client, Error};
+use tractorun_yt::Client;
 
 use super::catalog::{self, Incarnation, Look, Table};
 use super::kept;
 use super::merge::Merge;
-use super::options::{Follow, Format, Options};
+use super::options::{Follow, Options};
 use super::source::Source;
 use super::view::{View, stdout_is_closed};
 use super::{LogsError, bounds, check_selection};
@@ -26,14 +26,24 @@ const TABLES_LATE: Duration = Duration::from_secs(5);
 /// Tables whose beginning is looked for at the same time.
 const AT_ONCE: usize = 8;
 
+/// Who asks the cluster.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clients<'a> {
+    /// For questions whose failure ends it: it tries for long.
+    pub(crate) once: &'a Client,
+    /// For questions that are asked again anyway.
+    pub(crate) following: &'a Client,
+}
+
 /// Shows what is asked for.
 pub(crate) async fn run(
-    client: &Client,
+    clients: Clients<'_>,
     options: &Options,
     report: Report,
     view: View,
 ) -> Result<ExitStatus, LogsError> {
     let follow = options.follow == Follow::UntilOver;
+    let client = clients.once;
     let incarnation = match catalog::find(client, &options.yt_path, options.incarnation).await {
         Err(LogsError::NoIncarnation { path }) if follow && options.incarnation.is_none() => {
             report.note(&format!("waiting until a run begins in `{path}`"));
@@ -47,12 +57,14 @@ pub(crate) async fn run(
             "incarnation {} of `{}` has no log tables: this is what the cluster keeps of its jobs' stderr",
             incarnation.number, options.yt_path
         ));
+        let client = if follow { clients.following } else { client };
         return kept::run(client, &incarnation, options, report, view).await;
     }
     if !follow {
         check_selection(options, &incarnation, &look.tables)?;
     }
-    let mut shown = Shown { client, options, report, view, trouble: false };
+    let client = if follow { clients.following } else { client };
+    let mut shown = Shown { client, options, view };
     if follow {
         shown.follow(incarnation).await?;
     } else {
@@ -111,10 +123,7 @@ async fn tables_come(
 struct Shown<'a> {
     client: &'a Client,
     options: &'a Options,
-    report: Report,
     view: View,
-    /// Whether trouble with the cluster was told and is not over.
-    trouble: bool,
 }
 
 impl Shown<'_> {
@@ -125,18 +134,10 @@ impl Shown<'_> {
             let (mut merge, mut known) = (Merge::default(), HashMap::new());
             let next = loop {
                 match self.round(&incarnation, &mut merge, &mut known).await {
-                    Ok(Round::GoesOn) => {
-                        self.trouble_is_over();
-                        sleep(POLLS).await;
-                    }
-                    Ok(Round::Over(next)) => {
-                        self.trouble_is_over();
-                        break next;
-                    }
-                    Err(LogsError::Cluster(error)) if is_temporary(&error) => {
-                        self.tell_trouble(&error);
-                        sleep(POLLS).await;
-                    }
+                    Ok(Round::GoesOn) => sleep(POLLS).await,
+                    Ok(Round::Over(next)) => break next,
+                    // Whoever waits is told by [`crate::patience`].
+                    Err(LogsError::Cluster(error)) if is_temporary(&error) => sleep(POLLS).await,
                     Err(error) => return Err(error),
                 }
             };
@@ -218,21 +219,6 @@ impl Shown<'_> {
             source.finish(&self.options.filter);
         }
         self.drain(merge).await
-    }
-
-    fn tell_trouble(&mut self, error: &Error) {
-        if !self.trouble {
-            let text = error.to_string();
-            let line = text.lines().next().unwrap_or_default();
-            self.report.warning(&format!("cannot ask the cluster, still trying: {line}"));
-            self.trouble = true;
-        }
-    }
-
-    fn trouble_is_over(&mut self) {
-        if std::mem::take(&mut self.trouble) && self.options.format == Format::Text {
-            self.report.note("the cluster answers again");
-        }
     }
 }
 

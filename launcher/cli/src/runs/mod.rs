@@ -5,15 +5,16 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use tractorun_yt::{Client, ClientConfig, ConfigError};
+use tractorun_yt::{Client, ConfigError};
 
 use crate::commands::submit::client_config;
 use crate::commands::terminal::Terminal;
-use crate::follow::Followed;
+use crate::follow::{self, Followed};
 use crate::logs::time::Micros;
+use crate::patience::{Listener, telling};
 use crate::report::{Colour, ExitStatus, Report};
 use crate::settings::ProxyStderrMode;
 
@@ -31,9 +32,6 @@ mod status;
 mod stop;
 mod table;
 mod targets;
-
-/// While following, a silent cluster is told about after this long; the next try follows anyway.
-const FOLLOW_RETRY_BUDGET: Duration = Duration::from_secs(5);
 
 /// Why a command cannot be carried out.
 #[derive(Debug, thiserror::Error)]
@@ -151,10 +149,11 @@ pub fn run(
 fn act(request: &Request, terminal: &Terminal) -> anyhow::Result<ExitStatus> {
     let config = client_config()?;
     let client = Client::new(config.clone())?;
-    let follow_client = Client::new(ClientConfig { retry_budget: FOLLOW_RETRY_BUDGET, ..config })?;
+    let follow_client = Client::new(follow::config(config))?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
-    let status = runtime.block_on(async {
+    let listener = Listener::Terminal(terminal);
+    let work = async {
         match request {
             // Answered before.
             Request::Help => Ok(ExitStatus::Success),
@@ -177,15 +176,18 @@ fn act(request: &Request, terminal: &Terminal) -> anyhow::Result<ExitStatus> {
             }
             Request::Attach { run } => {
                 let run = find::find(&client, run).await?;
-                attach::run(followed(&follow_client, &run, ProxyStderrMode::Primary, terminal)?).await
+                let followed = followed(&follow_client, &run, ProxyStderrMode::Primary, terminal)?;
+                telling(&follow_client, listener, attach::run(followed)).await
             }
             Request::Stop { run, urgency } => {
                 let run = find::find(&client, run).await?;
-                let followed = followed(&follow_client, &run, ProxyStderrMode::Disabled, terminal)?;
+                // What it asks for is worth trying for long.
+                let followed = followed(&client, &run, ProxyStderrMode::Disabled, terminal)?;
                 stop::run(&followed, &run, *urgency).await
             }
         }
-    });
+    };
+    let status = runtime.block_on(telling(&client, listener, work));
     runtime.shutdown_background();
     status
 }

@@ -41,6 +41,9 @@ pub struct ClientConfig {
     pub longest_pause: Duration,
     /// Time for one connection to be made.
     pub connect_timeout: Duration,
+    /// Time after which a connection is given up whose other end does not take what was sent. Where the system cannot
+    /// tell, the other limits have to do.
+    pub unacknowledged_timeout: Duration,
     /// Time for one try of a light command.
     pub light_timeout: Duration,
     /// Time without any progress after which one try of a heavy command is given up.
@@ -113,6 +116,7 @@ impl ClientConfig {
             first_pause: Duration::from_millis(200),
             longest_pause: Duration::from_secs(20),
             connect_timeout: Duration::from_secs(5),
+            unacknowledged_timeout: Duration::from_secs(30),
             light_timeout: Duration::from_secs(20),
             heavy_progress_timeout: Duration::from_mins(1),
             proxy_discovery: true,

@@ -8,8 +8,10 @@ use std::sync::{Mutex, PoisonError};
 use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
 use reqwest::{RequestBuilder, Response, redirect};
+use tokio::time::Instant;
 
 use super::call::{Call, Method, new_guid};
+use super::health::Health;
 use super::heavy::HeavyProxies;
 use super::retry::TryError;
 use super::stream::{Incoming, silence};
@@ -28,6 +30,7 @@ pub(crate) struct Transport {
     contacted: AtomicBool,
     requests: AtomicU64,
     failures: AtomicU64,
+    pub(crate) health: Health,
     pub(crate) heavy: Mutex<HeavyProxies>,
 }
 
@@ -54,6 +57,7 @@ impl Transport {
             contacted: AtomicBool::new(false),
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
+            health: Health::default(),
             heavy: Mutex::default(),
         })
     }
@@ -88,11 +92,22 @@ impl Transport {
             let response = self.send(self.request(&self.config.proxy, call)?).await?;
             Incoming::new(response, patience).all().await
         };
-        tokio::time::timeout(patience, exchange).await.unwrap_or_else(|_| Err(silence(patience)))
+        let sent = self.health.sent(call.command);
+        let result =
+            tokio::time::timeout(patience, exchange).await.unwrap_or_else(|_| Err(silence(patience)));
+        sent.ended(&result);
+        result
     }
 
     /// Sends a heavy command without input once; the body is still to be read.
     pub(crate) async fn heavy_read(&self, base: &str, call: &Call) -> Result<Response, TryError> {
+        let sent = Instant::now();
+        let result = self.heavy_read_once(base, call).await;
+        self.health.ended(call.command, sent, &result);
+        result
+    }
+
+    async fn heavy_read_once(&self, base: &str, call: &Call) -> Result<Response, TryError> {
         let patience = self.config.heavy_progress_timeout;
         let mut base = base.to_owned();
         for _ in 0..3 {
@@ -111,6 +126,18 @@ impl Transport {
     pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response, TryError> {
         let response = self.raw(request).await?;
         self.judge(response).await
+    }
+
+    /// The same for a heavy one, which says nothing of the cluster while it lasts.
+    pub(crate) async fn send_heavy(
+        &self,
+        command: &'static str,
+        request: RequestBuilder,
+    ) -> Result<Response, TryError> {
+        let sent = Instant::now();
+        let result = self.send(request).await;
+        self.health.ended(command, sent, &result);
+        result
     }
 
     async fn raw(&self, request: RequestBuilder) -> Result<Response, TryError> {
@@ -197,6 +224,8 @@ pub(crate) fn http_client(
         .connect_timeout(config.connect_timeout)
         // The proxies of a cluster redirect across hosts, where the token would be dropped.
         .redirect(redirect::Policy::none());
+    #[cfg(target_os = "linux")]
+    let builder = builder.tcp_user_timeout(config.unacknowledged_timeout);
     // An HTTP_PROXY of the environment cannot reach this machine's own loopback.
     Ok(if is_loopback(url) { builder.no_proxy() } else { builder })
 }

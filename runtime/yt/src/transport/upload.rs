@@ -94,7 +94,7 @@ impl Client {
             Err(error) => Err(error),
             Ok(request) => tokio::select! {
                 biased;
-                result = transport.send(request.body(body)) => result,
+                result = transport.send_heavy(command, request.body(body)) => result,
                 () = stalled(receiver, patience) => Err(silence(patience)),
             },
         };
@@ -120,7 +120,7 @@ impl Client {
 
         let result = tokio::select! {
             biased;
-            result = transport.send(request) => result,
+            result = transport.send_heavy(call.command, request) => result,
             reason = transaction.lost() => {
                 let cause = format!("the write's transaction is lost: {reason}");
                 Err(TryError::Transport { kind: TransportKind::Broken, cause })
