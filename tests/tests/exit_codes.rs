@@ -1,4 +1,5 @@
 //! The table of `tractorun_contract::exit`, row by row, on the real init: every node of a run ends with the same code.
+//! [`ROWS`] says which test proves which row of it and of README's table; a row without one fails.
 //!
 //! Lost nodes are also in `lost_nodes`, where each way of losing one is tried.
 
@@ -8,7 +9,28 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use tractorun_tests::nodes::Particulars;
 use tractorun_tests::process::Running;
-use tractorun_tests::{Cluster, Finished, Nodes, Scratch};
+use tractorun_tests::{Cluster, Finished, Launcher, Nodes, Scratch, binaries};
+
+/// Rows of the two tables and the tests of this file that prove them.
+const ROWS: &[(&str, &[&str])] = &[
+    ("0", &["zero_where_all_workers_end_with_it"]),
+    ("the worker's", &["the_first_failed_workers_own_code"]),
+    ("128 + n", &["a_signals_number_above_128", "the_signal_that_stopped_an_init"]),
+    ("126, 127", &["what_a_shell_says_of_a_command_that_cannot_be_run"]),
+    ("2", &["wrong_usage_of_the_launcher"]),
+    ("64", &["bad_configuration"]),
+    ("70", &["a_fault_of_our_own"]),
+    ("130", &["ctrl_c_of_the_launcher"]),
+    ("201", &["a_rendezvous_that_timed_out"]),
+    ("202", &["a_node_that_offers_too_little"]),
+    ("203", &["a_lost_node"]),
+    ("205", &["a_node_that_is_taken_away"]),
+    ("206", &["lines_that_cannot_be_written"]),
+    ("a sidecar's", &["a_sidecar_that_should_never_end"]),
+];
+
+/// Codes of the contract that nothing ends with yet: hangs are not looked for.
+const RESERVED: &[&str] = &["204"];
 
 /// The last rank ends in its own way once all are up; the others stay until they are stopped.
 fn last_rank(end: &str) -> String {
@@ -166,4 +188,106 @@ fn a_lost_node() {
             {"fate": "lost", "ranks": "1", "nodes": "1"},
         ])
     );
+}
+
+/// Checked by every node for itself, before any worker starts.
+#[test]
+fn a_node_that_offers_too_little() {
+    let scratch = Scratch::new();
+    let cluster = Cluster::start(&scratch);
+    let mesh = json!({"node_count": 2, "process_per_node": 2, "gpu_per_process": 1});
+    let script = r#"touch "$SCRATCH/ran""#;
+    let nodes =
+        Nodes::new(&scratch, &cluster, "run", (2, 2), &["/bin/bash", "-c", script]).with("mesh", mesh);
+    let without_gpus = scratch.path("machine");
+    fs::create_dir_all(&without_gpus).expect("cannot make a folder");
+    let start = |rank| {
+        let mut command = nodes.command(rank, &Particulars::default());
+        Running::start(command.env("TRACTORUN_HARDWARE_ROOT", &without_gpus))
+    };
+    for running in [start(0), start(1)] {
+        running.wait().assert_code(202);
+    }
+    assert_eq!(nodes.failure(&cluster)["exit_code"], 202);
+    assert!(!scratch.path("run/ran").exists(), "a worker ran");
+}
+
+#[test]
+fn a_node_that_is_taken_away() {
+    let scratch = Scratch::new();
+    let cluster = Cluster::start(&scratch);
+    // Those who are asked leave with a code of their own, which does not count.
+    let script = r#"trap 'exit 3' USR1; echo up > "$SCRATCH/up.$RANK"; while :; do sleep 1000 & wait; done"#;
+    let preemption = json!({"signal": "SIGUSR1", "timeout_ms": 60_000});
+    let nodes = Nodes::new(&scratch, &cluster, "run", (2, 1), &["/bin/bash", "-c", script]);
+    let running = nodes.with("preemption", preemption).start_all();
+    for rank in 0..2 {
+        scratch.wait_for_file(&format!("run/up.{rank}"));
+    }
+    running[1].signal(Signal::SIGTERM);
+    let ends: Vec<_> = running.into_iter().map(Running::wait).collect();
+    assert_all(&ends, 205, "was preempted (SIGTERM)");
+}
+
+#[test]
+fn lines_that_cannot_be_written() {
+    let scratch = Scratch::new();
+    let cluster = Cluster::start_with_control(&scratch);
+    let full = json!({"match": {"command": "write_table"}, "times": "always", "effect": {"over_quota": {}}});
+    cluster.plan(&full);
+    let logs = json!({"mode": "realtime_yt_table", "drain_timeout_ms": 500});
+    let nodes = Nodes::new(&scratch, &cluster, "run", (2, 2), &["/bin/bash", "-c", "echo a line of $RANK"]);
+    for running in nodes.with("logs", logs).start_all() {
+        running.wait().assert_code(206).assert_stderr("could not be written to the log tables");
+    }
+}
+
+#[test]
+fn wrong_usage_of_the_launcher() {
+    let scratch = Scratch::new();
+    let finished = Launcher::new(&scratch).args(["--mesh.node-count", "none", "true"]).run();
+    finished.assert_code(2).assert_stderr("`--mesh.node-count`");
+}
+
+#[test]
+fn ctrl_c_of_the_launcher() {
+    let scratch = Scratch::new();
+    let script = r#"echo up > "$SCRATCH/up"; exec sleep 1000"#;
+    let running = Launcher::local(&scratch).bash(script).start();
+    scratch.wait_for_file("up");
+    running.signal(Signal::SIGINT);
+    running.wait().assert_code(130);
+}
+
+/// First cells of a table's rows: those lines that begin with `|` behind `prefix`, up to the first that does not.
+fn first_cells(text: &str, prefix: &str) -> Vec<String> {
+    let lines = text.lines().map(|line| line.strip_prefix(prefix).unwrap_or_default().trim());
+    let rows =
+        lines.skip_while(|line| !line.starts_with("| code |")).take_while(|line| line.starts_with('|'));
+    rows.skip(2).map(|row| row.split('|').nth(1).unwrap_or_default().trim().to_owned()).collect()
+}
+
+#[test]
+fn every_row_of_the_tables_has_its_test() {
+    let root = binaries::repository();
+    let read = |path: &str| fs::read_to_string(root.join(path)).expect("it is in the repository");
+    let own = read("tests/tests/exit_codes.rs");
+    for (row, tests) in ROWS {
+        for test in *tests {
+            assert!(own.contains(&format!("#[test]\nfn {test}()")), "{row}: there is no test {test}");
+        }
+    }
+    let proven = |cell: &str| {
+        // The contract spells out what the worker's and the sidecar's own codes may be.
+        let names = if cell == "1-125" { vec!["the worker's", "a sidecar's"] } else { vec![cell] };
+        let known = |name: &str| ROWS.iter().any(|(row, _)| *row == name) || RESERVED.contains(&name);
+        names.iter().all(|name| known(name) || name.split(", ").all(known))
+    };
+    for (path, prefix) in [("README.md", ""), ("runtime/contract/src/exit.rs", "//!")] {
+        let cells = first_cells(&read(path), prefix);
+        assert!(cells.len() > 8, "{path}: {cells:?}");
+        for cell in cells {
+            assert!(proven(&cell), "{path}: no test proves the row `{cell}`");
+        }
+    }
 }
