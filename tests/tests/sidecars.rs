@@ -270,3 +270,62 @@ fn one_that_does_not_stop_is_killed_and_the_others_are_asked() {
     assert_eq!(place.scratch.wait_for_file("log.0"), "a stops\n");
     place.assert_nothing_left();
 }
+
+/// Ends `$3` times with code `$2` and stays from then on; says when it is started and, if it stays, told to stop.
+/// `$1` is its name.
+const FALTERING: &str = r#"echo "$1" >> "$SCRATCH/starts.$NODE_RANK"
+    [ "$(grep -c "^$1\$" "$SCRATCH/starts.$NODE_RANK")" -gt "$3" ] || exit "$2"
+    trap 'echo "$1 stops" >> "$SCRATCH/log.$NODE_RANK"; exit 0' TERM
+    echo up > "$SCRATCH/up.$1.$NODE_RANK"; sleep 1000 & wait $!"#;
+
+/// All four policies at once, on every one of three nodes: the order of starts, the growing pauses, and who is stopped
+/// in which order at the end.
+#[test]
+fn every_node_has_all_policies() {
+    let place = Place::submitted();
+    let worker = r#"for name in always on_failure fail; do
+            until [ -s "$SCRATCH/up.$name.$NODE_RANK" ]; do sleep 0.02; done
+        done
+        until grep -q never "$SCRATCH/starts.$NODE_RANK"; do sleep 0.02; done
+        echo "worker stops" >> "$SCRATCH/log.$NODE_RANK""#;
+    let sidecars = [
+        (["always", "0", "3"], "always"),
+        (["on_failure", "3", "2"], "on_failure"),
+        (["never", "7", "9"], "never"),
+        (["fail", "1", "0"], "fail"),
+    ];
+    let launcher = place.launcher().mesh((3, 1));
+    let launcher = sidecars.iter().fold(launcher, |launcher, (arguments, policy)| {
+        let command = [&["/bin/bash", "-c", FALTERING, "sidecar"][..], arguments].concat();
+        launcher.sidecar_command(&command, policy)
+    });
+    launcher.bash(worker).run().assert_code(0);
+
+    for node in 0..3 {
+        let starts = place.scratch.wait_for_file(&format!("starts.{node}"));
+        let count = |name: &str| starts.lines().filter(|line| *line == name).count();
+        let counts = ["always", "on_failure", "never", "fail"].map(count);
+        assert_eq!(counts, [4, 3, 1, 1], "node {node}: {starts}");
+        let log = place.scratch.wait_for_file(&format!("log.{node}"));
+        assert_eq!(log, "worker stops\nfail stops\non_failure stops\nalways stops\n", "node {node}");
+    }
+    let stderrs = place.cluster().job_stderrs(&place.cluster().the_operation()["id"]);
+    assert_eq!(stderrs.len(), 3);
+    for stderr in stderrs {
+        let told: Vec<_> = (0..4)
+            .map(|index| {
+                let said = format!(" sidecar {index} exited with code ");
+                stderr.lines().filter_map(|line| Some(line.split_once(&said)?.1)).collect::<Vec<_>>()
+            })
+            .collect();
+        let again = |code: u8, seconds: &[&str]| -> Vec<String> {
+            seconds.iter().map(|pause| format!("{code}; starting it again in {pause} s")).collect()
+        };
+        assert_eq!(told[0], again(0, &["0.1", "0.2", "0.4"]), "{stderr}");
+        assert_eq!(told[1], again(3, &["0.1", "0.2"]), "{stderr}");
+        assert_eq!(told[2], ["7; it is not started again"], "{stderr}");
+        // It ended when it was told to.
+        assert_eq!(told[3], [""; 0], "{stderr}");
+    }
+    place.assert_nothing_left();
+}
