@@ -23,11 +23,15 @@ struct Tree {
 
 impl Tree {
     fn start() -> Self {
+        Self::of(TREE)
+    }
+
+    fn of(script: &str) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tractorun-init"));
         command
             .env_remove("TRACTORUN_JOB_SPEC")
             .env_remove("TRACTORUN_LOG_LEVEL")
-            .args(["--", "sh", "-c", TREE])
+            .args(["--", "sh", "-c", script])
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -73,6 +77,18 @@ fn a_killed_group_leaves_nobody() {
     let tree = Tree::start();
     // The group that whoever started it sees.
     kill(Pid::from_raw(-tree.guard().as_raw()), Signal::SIGKILL).unwrap();
+    assert_eq!(tree.wait_until_gone().status.signal(), Some(9));
+}
+
+/// What the program has started could live on then, but not the program.
+#[test]
+fn who_kills_both_kills_the_program_too() {
+    let tree = Tree::of("echo $PPID; exec sleep 1000");
+    let (guard, init) = (tree.guard(), tree.init);
+    for signal in [Signal::SIGSTOP, Signal::SIGKILL] {
+        kill(guard, signal).unwrap();
+        kill(init, signal).unwrap();
+    }
     assert_eq!(tree.wait_until_gone().status.signal(), Some(9));
 }
 

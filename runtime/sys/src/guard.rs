@@ -12,6 +12,13 @@
 //! its tree itself. They are in different process groups, so that one `kill` of a group does not take both:
 //! only who kills each of them on purpose leaves orphans behind.
 //!
+//! Of those the workers and sidecars themselves die even so: the kernel kills them for their parent's death. That this
+//! cannot be had for what they start is the kernel's rule, since a child does not inherit the wish, and nothing else
+//! fits: a third process would only make it three to be killed; a PID namespace needs rights that the user of a laptop
+//! or a container may not have, and shows workers other process ids than everybody else sees; a control group kills
+//! nobody by itself; and to trace every descendant (`PTRACE_O_EXITKILL`) would slow down each fork and shut out the
+//! debuggers and profilers of the user, which trace too. A container's own end has no such gap.
+//!
 //! The fork happens before there is any thread, so the guard is ordinary code. It must not panic.
 
 use std::io::{self, Write};
