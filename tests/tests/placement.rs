@@ -209,6 +209,7 @@ fn a_check_shows_the_machine_and_whether_the_cluster_answers() {
     let finished = check(&place.cluster().proxy(), &[]);
     finished.assert_code(0).assert_stdout("1: NVIDIA A100 at 0000:9d:00.0, NUMA node 1, CPUs 9000\n");
     finished.assert_stdout(&format!("({all})")).assert_stdout(" answers\n");
+    finished.assert_stdout("ok       clock       agrees with the cluster's to the second\n");
     let finished = check("127.0.0.1:1", &["--json"]);
     finished.assert_code(202);
     let shown: Value = serde_json::from_str(&finished.stdout).expect("JSON");

@@ -19,7 +19,7 @@ pub mod incarnation {
     /// written with the topology.
     pub const METRICS_ENDPOINTS: &str = "metrics_endpoints";
     /// Ours: set from outside, to whatever value, it asks the leader to stop the run in order. The leader looks for it
-    /// every few seconds once all nodes have met.
+    /// every ten seconds once all nodes have met.
     pub const STOP_REQUESTED: &str = "stop_requested";
     /// Ours: where the leader listens, `{addresses=[..]; port; join_key}`.
     pub const CONTROL_ENDPOINT: &str = "control_endpoint";

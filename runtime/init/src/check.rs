@@ -1,6 +1,9 @@
 //! `tractorun-init check`: what a machine offers to workers, as a report for people or as JSON.
 //!
-//! Changes nothing: reads `/proc`, `/sys` and `/dev`, binds the job's ports for a moment, asks the cluster one question.
+//! Changes nothing: reads `/proc`, `/sys` and `/dev`, binds the job's ports for a moment, asks the cluster two questions.
+
+mod clock;
+mod memory;
 
 use std::net::{Ipv6Addr, TcpListener};
 use std::path::Path;
@@ -13,6 +16,8 @@ use tractorun_contract::env::yt;
 use tractorun_sys::CpuSet;
 use tractorun_yt::{Client, ClientConfig};
 
+use self::clock::clock;
+use self::memory::memory;
 use crate::image_env;
 use crate::job::placement::{Machine, devices};
 use crate::job::{Environment, hardware_root};
@@ -58,15 +63,15 @@ enum Grade {
 pub async fn check(environment: &Environment) -> Report {
     let root = hardware_root(environment);
     let machine = Machine::read(root);
-    let findings = vec![
+    let mut findings = vec![
         gpus(&machine),
         cpus(machine.cpu_quota),
         memory(root),
         shared_memory(root),
         ports(environment),
         image(environment),
-        cluster(environment).await,
     ];
+    findings.extend(cluster(environment).await);
     Report { findings }
 }
 
@@ -105,21 +110,6 @@ fn cpus(quota: Option<f64>) -> Finding {
             finding("cpus", Grade::Fine, format!("{} ({allowed}){quota}", allowed.len()))
         }
         Err(error) => finding("cpus", Grade::Failed, format!("cannot tell which may be used: {error}")),
-    }
-}
-
-fn memory(root: &Path) -> Finding {
-    let text = std::fs::read_to_string(root.join("proc/meminfo")).unwrap_or_default();
-    let kib = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok())
-    };
-    match (kib("MemTotal"), kib("MemAvailable")) {
-        (Some(total), Some(free)) => {
-            let text = format!("{} of {} available on the machine", size(free * 1024), size(total * 1024));
-            finding("memory", Grade::Fine, text)
-        }
-        _ => finding("memory", Grade::Warning, "cannot read /proc/meminfo"),
     }
 }
 
@@ -170,25 +160,31 @@ fn image(environment: &Environment) -> Finding {
     }
 }
 
-async fn cluster(environment: &Environment) -> Finding {
+/// Whether the cluster answers, and how late it is there.
+async fn cluster(environment: &Environment) -> Vec<Finding> {
     let name = "cluster";
     let lookup = |name: &str| environment.get(name).and_then(|value| value.to_str()).map(str::to_owned);
     if lookup(tractorun_contract::env::client::PROXY).is_none_or(|proxy| proxy.is_empty()) {
-        return finding(name, Grade::Fine, "not asked: YT_PROXY is not set");
+        return vec![finding(name, Grade::Fine, "not asked: YT_PROXY is not set")];
     }
     let config = ClientConfig::from_environment(&lookup, None);
-    let client = config
-        .and_then(|config| Client::new(ClientConfig { first_contact_budget: PROXY_LIMIT / 2, ..config }));
-    let client = match client {
+    let config = config.map(|config| ClientConfig { first_contact_budget: PROXY_LIMIT / 2, ..config });
+    let client = config.and_then(|config| Ok((Client::new(config.clone())?, config)));
+    let (client, config) = match client {
         Ok(client) => client,
-        Err(error) => return finding(name, Grade::Failed, error.to_string()),
+        Err(error) => return vec![finding(name, Grade::Failed, error.to_string())],
     };
     match timeout(PROXY_LIMIT, client.exists("//sys")).await {
-        Ok(Ok(_)) => finding(name, Grade::Fine, format!("{} answers", client.proxy_url())),
-        Ok(Err(error)) => finding(name, Grade::Failed, error.to_string()),
+        Ok(Ok(_)) => {
+            let mut findings = vec![finding(name, Grade::Fine, format!("{} answers", client.proxy_url()))];
+            // Not told in time is not told.
+            findings.extend(timeout(PROXY_LIMIT, clock(&config)).await.ok().flatten());
+            findings
+        }
+        Ok(Err(error)) => vec![finding(name, Grade::Failed, error.to_string())],
         Err(_) => {
             let text = format!("{} does not answer within {} s", client.proxy_url(), PROXY_LIMIT.as_secs());
-            finding(name, Grade::Failed, text)
+            vec![finding(name, Grade::Failed, text)]
         }
     }
 }
@@ -294,7 +290,8 @@ mod tests {
     async fn a_cluster_that_is_not_there_is_a_failure() {
         let gone = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().to_string();
         let variables = [("YT_PROXY", gone.as_str()), ("YT_TOKEN", "s3cret")];
-        let finding = cluster(&variables.into_iter().collect()).await;
+        let findings = cluster(&variables.into_iter().collect()).await;
+        let [finding] = findings.as_slice() else { panic!("{findings:?}") };
         assert_eq!(finding.grade, Grade::Failed);
         assert!(finding.text.contains(&gone) && !finding.text.contains("s3cret"), "{}", finding.text);
     }

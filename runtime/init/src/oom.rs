@@ -1,4 +1,4 @@
-//! Whether the kernel has killed processes of this job because memory ran out.
+//! Whether the kernel has killed processes of this job because memory ran out, and how much there is.
 //!
 //! Owns the knowledge of where the memory control group of this process is, in cgroup v2 and v1, and what its
 //! files say. Reads them when asked, and never before or in between: the kernel raises its counter before it sends
@@ -171,6 +171,29 @@ impl Group {
             .filter(|limit| *limit < NO_LIMIT)
             .min()
     }
+}
+
+/// Memory of a control group, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct GroupMemory {
+    /// What it may use.
+    pub(crate) limit_bytes: u64,
+    /// What it uses that the kernel could not give back at once.
+    pub(crate) used_bytes: u64,
+}
+
+/// What the control group of this process may use and uses, if it has a limit, below another root than `/`.
+pub(crate) fn group_memory(root: &Path) -> Option<GroupMemory> {
+    let group = find(root)?;
+    let limit_bytes = group.limit()?;
+    let (usage, reclaimable) = match group.version {
+        Version::One => ("memory.usage_in_bytes", "total_inactive_file "),
+        Version::Two => ("memory.current", "inactive_file "),
+    };
+    let stat = fs::read_to_string(group.folder.join("memory.stat")).unwrap_or_default();
+    let reclaimable = stat.lines().find_map(|line| line.strip_prefix(reclaimable)?.parse::<u64>().ok());
+    let used_bytes = number(&group.folder.join(usage))?.saturating_sub(reclaimable.unwrap_or(0));
+    Some(GroupMemory { limit_bytes, used_bytes })
 }
 
 fn number(file: &Path) -> Option<u64> {

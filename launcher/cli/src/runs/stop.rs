@@ -1,7 +1,7 @@
 //! `tractorun stop`: ends a run in order, or at once.
 //!
 //! An abort by the cluster is SIGKILL without a warning. So the leader is asked, by an attribute of the incarnation
-//! that it looks at every few seconds, and stops all nodes with their grace period. Before all nodes have met no worker
+//! that it looks at every ten seconds, and stops all nodes with their grace period. Before all nodes have met no worker
 //! runs, and nobody looks: then an abort is in order.
 
 use std::time::Duration;
