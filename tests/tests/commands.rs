@@ -191,3 +191,38 @@ fn what_is_no_run_is_refused_by_name() {
     let own = bench.submit().args(["--dry-run", "--", "status", "me"]).run();
     own.assert_code(0).assert_stdout(r#""status""#);
 }
+
+/// Shown again whenever something is new, and no longer than the run lasts.
+#[test]
+fn a_status_that_is_watched_ends_with_the_run() {
+    let bench = Bench::new();
+    let script = r#"echo up > "$SCRATCH/up.$RANK"; until [ -e "$SCRATCH/go" ]; do sleep 0.02; done
+        echo "what went wrong" >&2; exit 7"#;
+    bench.submit().arg("--no-wait").bash(script).run().assert_code(0);
+    bench.wait_for_workers(1);
+    let watching = bench.command(&["status", RUN, "--watch"]).start();
+    watching.wait_for(", running\n");
+    bench.scratch.file("go", "");
+    let watched = watching.wait();
+    watched.assert_code(0).assert_stdout(", failed\n").assert_stdout("exited with code 7");
+    watched
+        .assert_stdout("its last lines:\n  | what went wrong\n")
+        .assert_stdout("logs        tractorun logs //tmp/run");
+    assert!(!watched.stdout.contains('\x1b'), "{}", watched.show());
+    bench.run(&["status", RUN, "--watch", "--json"]).assert_code(2).assert_stderr("`--watch` is for people");
+}
+
+/// A cluster keeps operations that ended for a while only; its archive, where there is one, knows them longer.
+#[test]
+fn list_asks_the_archive_and_does_without() {
+    let scratch = Scratch::new();
+    let cluster = Cluster::start_with_control(&scratch);
+    let bench = Bench { cluster, scratch };
+    bench.submit().bash("true").run().assert_code(0);
+    // Without an archive the first answer is an error, whatever it is called.
+    let effect = json!({"answer": {"status": 400, "error": {"code": 500, "message": "No archive"}}});
+    let fault = bench.cluster.plan(&json!({"match": {"command": "list_operations"}, "effect": effect}));
+    bench.run(&["list", "--all"]).assert_code(0).assert_stdout(RUN);
+    assert_eq!(bench.cluster.struck(fault), 1);
+    bench.run(&["list", "--all"]).assert_code(0).assert_stdout(RUN);
+}

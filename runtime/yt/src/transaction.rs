@@ -232,6 +232,9 @@ impl Drop for Transaction {
     }
 }
 
+/// With the minute of a launcher's transaction, a network may be away for 50 s.
+const LONGEST_PING_INTERVAL: Duration = Duration::from_secs(5);
+
 /// Keeps a transaction alive.
 struct Pinger {
     client: Client,
@@ -301,9 +304,15 @@ impl Pinger {
 impl Pinger {
     /// From one ping to the next.
     fn interval(&self) -> Duration {
-        let third = self.timeout / 3;
-        self.question.as_ref().map_or(third, |question| question.period.min(third))
+        let usual = ping_interval(self.timeout);
+        self.question.as_ref().map_or(usual, |question| question.period.min(usual))
     }
+}
+
+/// Pause between two pings. A network that goes away takes along what has passed since the last one, so a long timeout
+/// is no reason for few.
+fn ping_interval(timeout: Duration) -> Duration {
+    (timeout / 3).min(LONGEST_PING_INTERVAL)
 }
 
 /// Sends one ping, with the question whether that exists if there is one.
@@ -348,4 +357,15 @@ enum Answer {
 async fn ended(owner: &mut watch::Receiver<Phase>) {
     // An error means that the owner is gone.
     let _ = owner.wait_for(|phase| *phase == Phase::Ended).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_pings_fit_into_a_timeout_and_more_into_a_long_one() {
+        assert_eq!(ping_interval(Duration::from_secs(6)), Duration::from_secs(2));
+        assert_eq!(ping_interval(Duration::from_mins(1)), Duration::from_secs(5));
+    }
 }

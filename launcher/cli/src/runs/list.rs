@@ -10,7 +10,7 @@ use super::operation::{ATTRIBUTES, Operation, Origin, clock_of};
 use super::options::{Format, Scope};
 use super::{now, pretty, print, table};
 use crate::commands::terminal::Terminal;
-use crate::logs::time::Micros;
+use crate::logs::time::{self, Micros};
 use crate::report::ExitStatus;
 
 /// Operations in one answer.
@@ -81,11 +81,37 @@ pub(crate) async fn run(
     Ok(ExitStatus::Success)
 }
 
-/// Operations in a state, or in any, page by page from the newest on.
+/// How far back the archive is asked: it needs a beginning, and a year is longer than clusters keep operations.
+const ARCHIVED_DAYS: i64 = 365;
+
+const DAY: Micros = 24 * 3600 * 1_000_000;
+
+/// Operations in a state, or in any: then also those that only the cluster's archive knows, if it has one.
 async fn pages(
     client: &Client,
     state: Option<&str>,
     user: Option<&str>,
+) -> Result<(Vec<Operation>, Completeness), Error> {
+    if state.is_none() {
+        let now = now();
+        // Clocks differ: what has just begun is none to leave out.
+        let within = (time::format(now - ARCHIVED_DAYS * DAY), time::format(now + DAY));
+        match pages_within(client, state, user, Some(within)).await {
+            Err(Error::Yt(error)) if !error.is_transient() => {
+                tracing::debug!("the cluster's archive does not answer: {error}");
+            }
+            answer => return answer,
+        }
+    }
+    pages_within(client, state, user, None).await
+}
+
+/// Page by page from the newest on.
+async fn pages_within(
+    client: &Client,
+    state: Option<&str>,
+    user: Option<&str>,
+    archived_within: Option<(String, String)>,
 ) -> Result<(Vec<Operation>, Completeness), Error> {
     let mut found = Vec::new();
     let mut not_after = None;
@@ -95,6 +121,7 @@ async fn pages(
             state: state.map(str::to_owned),
             not_after,
             limit: Some(PAGE),
+            archived_within: archived_within.clone(),
             ..OperationFilter::default()
         };
         let page = client.list_operations(&filter, &ATTRIBUTES).await?;

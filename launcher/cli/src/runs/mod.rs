@@ -19,7 +19,7 @@ use crate::report::{Colour, ExitStatus, Report};
 use crate::settings::ProxyStderrMode;
 
 use find::Run;
-use options::{Format, Request};
+use options::{Format, Looks, Request};
 
 pub use options::Name;
 
@@ -32,6 +32,7 @@ mod status;
 mod stop;
 mod table;
 mod targets;
+mod watch;
 
 /// Why a command cannot be carried out.
 #[derive(Debug, thiserror::Error)]
@@ -157,7 +158,8 @@ fn act(request: &Request, terminal: &Terminal) -> anyhow::Result<ExitStatus> {
         match request {
             // Answered before.
             Request::Help => Ok(ExitStatus::Success),
-            Request::Status { run, format } => {
+            Request::Status { run, looks: Looks::UntilOver, .. } => watch::run(&client, run).await,
+            Request::Status { run, format, looks: Looks::One } => {
                 let run = find::find(&client, run).await?;
                 let status = status::Status::of(&client, run).await?;
                 print(&match format {

@@ -28,7 +28,7 @@ pub(crate) enum Request {
     /// `--help`.
     Help,
     /// `status`.
-    Status { run: Whereabouts, format: Format },
+    Status { run: Whereabouts, format: Format, looks: Looks },
     /// `stop`.
     Stop { run: Whereabouts, urgency: Urgency },
     /// `list`.
@@ -55,6 +55,15 @@ pub(crate) enum Format {
     Text,
     /// For programs.
     Json,
+}
+
+/// How often it is looked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Looks {
+    /// Once.
+    One,
+    /// Again and again until the run is over.
+    UntilOver,
 }
 
 /// How a run is ended.
@@ -126,7 +135,10 @@ impl Name {
 
     fn specs(self) -> &'static [Spec] {
         match self {
-            Self::Status => &[JSON],
+            Self::Status => &[
+                Spec { name: "watch", value: None, help: "Show it again and again until the run is over" },
+                JSON,
+            ],
             Self::Stop => {
                 &[Spec { name: "now", value: None, help: "Abort the operation, without SIGTERM or grace" }]
             }
@@ -249,7 +261,13 @@ pub(crate) fn parse(name: Name, words: impl IntoIterator<Item = OsString>) -> Re
     let is_given = |option: &str| given.iter().any(|(name, _)| *name == option);
     let format = if is_given("json") { Format::Json } else { Format::Text };
     Ok(match (name, run) {
-        (Name::Status, Some(run)) => Request::Status { run, format },
+        (Name::Status, Some(run)) => {
+            let looks = if is_given("watch") { Looks::UntilOver } else { Looks::One };
+            if (format, looks) == (Format::Json, Looks::UntilOver) {
+                return Err(vec!["`--watch` is for people: give either it or `--json`".to_owned()]);
+            }
+            Request::Status { run, format, looks }
+        }
         (Name::Stop, Some(run)) => {
             let urgency = if is_given("now") { Urgency::Now } else { Urgency::Orderly };
             Request::Stop { run, urgency }
@@ -312,7 +330,7 @@ mod tests {
     #[test]
     fn runs_are_named_by_path_or_operation() {
         let run = Whereabouts::YtPath("//home/me/run".into());
-        let status = Request::Status { run, format: Format::Json };
+        let status = Request::Status { run, format: Format::Json, looks: Looks::One };
         assert_eq!(parsed(Name::Status, &["//home/me/run/", "--json"]), Ok(status));
         let run = Whereabouts::Operation("a1-0-3e803e8-ffffffff".into());
         assert_eq!(parsed(Name::Attach, &["a1-0-3e803e8-ffffffff"]), Ok(Request::Attach { run }));
@@ -349,6 +367,10 @@ mod tests {
         assert_eq!(
             parsed(Name::Attach, &["//a", "//b"]).unwrap_err(),
             ["one run is expected, got also `//b`"]
+        );
+        assert_eq!(
+            parsed(Name::Status, &["//a", "--json", "--watch"]).unwrap_err(),
+            ["`--watch` is for people: give either it or `--json`"]
         );
         for bad in ["1-2-3", "1-2-3-g", "1-2-3-123456789", "1-2--4", "//"] {
             assert!(parsed(Name::Status, &[bad]).is_err(), "{bad}");

@@ -15,6 +15,12 @@ use super::table;
 use crate::follow::is_temporary;
 use crate::logs::time::Micros;
 
+/// Lines of the one that failed: enough to see why, few enough for the rest to stay in sight.
+const TAIL_LINES: usize = 10;
+
+/// Failures that were answered by restarts, the last ones.
+const SHOWN_ATTEMPTS: usize = 5;
+
 /// What the cluster says of a node's job.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Job {
@@ -146,6 +152,11 @@ impl Status {
         self.run.incarnation.as_ref().map(|incarnation| &incarnation.sidecars[..]).unwrap_or_default()
     }
 
+    /// Whether nothing of it will change any more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.run.operation.as_ref().is_none_or(super::operation::Operation::is_over)
+    }
+
     /// Number of the attempt: the one that failed for good, or the one after the last that was answered.
     fn attempt(&self) -> u32 {
         let after = self.attempts().last().map_or(0, |failure| failure.attempt + 1);
@@ -191,6 +202,9 @@ impl Status {
         let operation = self.run.operation.as_ref();
         if let Some(path) = &self.run.yt_path {
             say("run", path.clone());
+            if self.run.incarnation.is_some() {
+                say("logs", format!("tractorun logs {path}"));
+            }
         }
         let state = operation.map_or("unknown to the cluster", |operation| operation.state.as_str());
         say("operation", format!("{}, {state}", self.run.operation_id));
@@ -212,6 +226,13 @@ impl Status {
             }
             None => say("incarnation", "none yet: its leader has not begun".to_owned()),
         }
+        let hidden = self.attempts().len().saturating_sub(SHOWN_ATTEMPTS);
+        if hidden > 0 {
+            say("", format!("({hidden} more before these)"));
+        }
+        for failure in &self.attempts()[hidden..] {
+            say("restarted", failure.to_string());
+        }
         if let Some(failure) = self.failure() {
             say("verdict", format!("{failure}; exit code {}", failure.exit_code));
             if !failure.others.is_empty() {
@@ -227,6 +248,14 @@ impl Status {
             // Writing to a string does not fail.
             let _ =
                 write!(text, "\n{}", table::text(["NODE", "HOST", "PHASE", "RANKS", "WORKERS", "JOB"], rows));
+        }
+        if let Some(failure) = self.failure().filter(|failure| !failure.stderr_tail.is_empty()) {
+            let tail = &failure.stderr_tail;
+            let tail = &tail[tail.len().saturating_sub(TAIL_LINES)..];
+            let _ = writeln!(text, "\nits last lines:");
+            for line in tail {
+                let _ = writeln!(text, "  | {line}");
+            }
         }
         for end in self.sidecars() {
             let _ = write!(text, "\n{end}\n");

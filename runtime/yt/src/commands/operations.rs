@@ -40,6 +40,8 @@ pub struct OperationFilter {
     pub not_after: Option<String>,
     /// At most so many, the newest; the cluster's default is 100.
     pub limit: Option<u32>,
+    /// Operations that began within this time, those that only the archive knows too. Not every cluster has one.
+    pub archived_within: Option<(String, String)>,
 }
 
 /// Which part of a job's stderr.
@@ -96,6 +98,12 @@ impl Client {
         }
         if let Some(limit) = filter.limit {
             call = call.with("limit", int(limit));
+        }
+        if let Some((from, to)) = &filter.archived_within {
+            call = call
+                .with("include_archive", boolean(true))
+                .with("from_time", string(from))
+                .with("to_time", string(to));
         }
         match self.execute_for(call, "operations").await?.node {
             YsonNode::List(operations) => Ok(operations),

@@ -104,7 +104,7 @@ fn a_verdict_says_who_failed_and_what_became_of_the_others() {
         attempt: 1,
         exit_code: 3,
         elapsed_seconds: 4.0,
-        stderr_tail: Vec::new(),
+        stderr_tail: (0..11).map(|number| format!("line {number}")).collect(),
         not_restarted: None,
         oom: None,
         others,
@@ -115,11 +115,14 @@ fn a_verdict_says_who_failed_and_what_became_of_the_others() {
     assert!(
         status.to_text(now()).ends_with(
             "incarnation 7, attempt 1, 1 restart\n\
+         restarted   rank 7 on node 1 (h1) exited with code 3 after 4.0 s\n\
          verdict     rank 7 on node 1 (h1) exited with code 3 after 4.0 s in attempt 1; exit code 3\n\
          others      4 stopped, 3 finished\n\n\
          NODE  HOST  PHASE  RANKS  WORKERS               JOB\n\
          0     h0    over   0-3    stopped               j0\n\
-         1     h1    over   4-7    3 finished, 1 failed  j1\n"
+         1     h1    over   4-7    3 finished, 1 failed  j1\n\n\
+         its last lines:\n  | line 1\n  | line 2\n  | line 3\n  | line 4\n  | line 5\n  | line 6\n  | line 7\n  \
+         | line 8\n  | line 9\n  | line 10\n"
         ),
         "{}",
         status.to_text(now())
