@@ -1,7 +1,8 @@
 //! What is known of the sidecars: plain data, changed by what the driver tells.
 //!
 //! What they are called is the only label, so there are as many series as the job has sidecars. What they write is not here:
-//! it is in init's log, and in the failure record if one of them decided the run.
+//! it may be anything, and whoever reaches the port reads this. It is in init's log, in the list of sidecars that ended
+//! badly (`tractorun status` shows it), and in the failure record if one of them decided the run.
 
 use std::collections::BTreeMap;
 

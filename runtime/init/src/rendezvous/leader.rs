@@ -135,6 +135,9 @@ impl<B: NoticeBoard> Lead<'_, B, B::Desk> {
     ) -> Result<(Topology, Vec<MetricsTarget>), RendezvousError> {
         self.acceptor.expect(self.incarnation);
         let notice = Notice { operation_id: self.settings.operation_id.clone(), control };
+        // From here to the end of the rendezvous it is heard if this node says that it will not begin: if not before
+        // all are sent off, then it is too late for that.
+        let _heard = self.settings.progress.clone();
         let desk = Arc::clone(&self.desk);
         self.unless_lost(desk.open(self.incarnation, &notice)).await??;
         info!("leading incarnation {}", self.incarnation);
@@ -160,6 +163,10 @@ impl<B: NoticeBoard> Lead<'_, B, B::Desk> {
         let mut reports = interval_at(Instant::now() + REPORT_PERIOD, REPORT_PERIOD);
         reports.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut look = Look::new(self.board, &settings.operation_id);
+        // It may have failed before it led.
+        if let Some(failure) = gathering.failure_of(0) {
+            return Err(RendezvousError::NodeFailed(Box::new(failure)));
+        }
         while !gathering.is_complete() {
             let changed = tokio::select! {
                 reason = &mut self.lost => return Err(RendezvousError::LeadershipLost { reason }),

@@ -440,6 +440,36 @@ async fn a_node_that_cannot_begin_is_everybodys_verdict() {
 }
 
 #[tokio::test]
+async fn a_leader_that_cannot_begin_before_it_leads_leaves_its_record() {
+    let board = MemoryBoard::new();
+    let node = Preparations::of([Step::Unpack]);
+    node.fail("cannot unpack `a`: torn", 64);
+    let settings = Settings { progress: node.watch(), ..leader_settings(2) };
+    let error = join(&board, &settings).await.unwrap_err();
+    let expected = "rendezvous failed: node 0 (127.0.0.1) could not begin: cannot unpack `a`: torn";
+    assert_eq!((error.to_string().as_str(), error.exit_code()), (expected, 64));
+    board.with(|state| assert_eq!(state.failures[0].1.exit_code, 64));
+}
+
+#[tokio::test]
+async fn what_a_node_says_is_heard_while_it_has_a_connection_or_leads() {
+    let board = MemoryBoard::new();
+    let nodes: Vec<_> = (0..2).map(|_| Preparations::of([Step::Unpack])).collect();
+    let leader = Settings { progress: nodes[0].watch(), ..leader_settings(2) };
+    let follower = Settings { progress: nodes[1].watch(), ..settings(2, 1) };
+    let pulses = leader.pulses.clone();
+    assert!(!nodes[0].are_heard() && !nodes[1].are_heard());
+    let leader = start(&board, leader);
+    board.endpoint().await;
+    assert!(nodes[0].are_heard() && !nodes[1].are_heard());
+    let follower = start(&board, follower);
+    wait_until_joined(&pulses, 1).await;
+    assert!(nodes[0].are_heard() && nodes[1].are_heard());
+    leader.abort();
+    follower.abort();
+}
+
+#[tokio::test]
 async fn the_leader_names_who_is_missing_and_tells_who_waits() {
     let board = MemoryBoard::new();
     let running = JobSight { state: "running".into(), address: Some("gpu-7:9012".into()) };

@@ -22,7 +22,8 @@
 //! ```
 //!
 //! `Stopping` is SIGTERM to the node's whole tree (the sidecars last, in reverse), the grace period, then SIGKILL
-//! until nobody is left (or, after a limit, until we give up on what the kernel cannot kill). `Done` is the one terminal state: `Exit` was
+//! until nobody is left (or, after a limit, until we give up on what the kernel cannot kill). What workers leave behind
+//! that ended with 0 has the whole grace period too; a person is told who that is. `Done` is the one terminal state: `Exit` was
 //! pushed, and nothing is pushed after it. A link lost while `Waiting(Succeeded)` leads to `Done` too.
 //!
 //! The leader: `Running -> Stopping -> Released`, or `Running -> Released` if all finish; `Released` is terminal.
