@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         Request::Doctor(consultation) => doctor::run(consultation, report, &variable),
         Request::OnRuns(name, words) => tractorun::runs::run(name, words, report, &variable),
         Request::Run(command_line) => {
+            let meant_instead = command_line.meant_instead();
             match Invocation::new(command_line, &Surroundings { variable: &variable, new_id: &new_id }) {
                 Ok(invocation) => commands::run(&invocation).unwrap_or_else(|error| {
                     report.failure(&error);
@@ -38,6 +39,9 @@ fn main() -> ExitCode {
                 Err(problems) => {
                     for problem in problems {
                         report.error(&problem.to_string());
+                    }
+                    if let Some(hint) = meant_instead {
+                        report.hint(&hint);
                     }
                     ExitStatus::Usage
                 }

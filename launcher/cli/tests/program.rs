@@ -92,3 +92,27 @@ fn shells_understand_their_completions() {
     assert_eq!(refused.status.code(), Some(2));
     assert!(text(&refused.stderr).starts_with("tractorun: `--completions`: expected `bash`"));
 }
+
+#[test]
+fn a_misspelt_command_of_ours_is_known_again() {
+    let folder = tempfile::tempdir().unwrap();
+    for (words, meant) in [
+        (&["stauts", "//tmp/run"][..], Some("`tractorun status`")),
+        (&["doctr"], Some("`tractorun doctor`")),
+        (&["help"], Some("`tractorun --help`")),
+        (&["python3", "train.py"], None),
+        (&["--title", "x", "stauts"], None),
+    ] {
+        let output = tractorun(folder.path(), words);
+        assert_eq!(output.status.code(), Some(2));
+        let said = text(&output.stderr);
+        let hint = meant.map(|meant| {
+            format!("hint: `{}` was taken as the command of a job; did you mean {meant}?\n", words[0])
+        });
+        assert!(said.starts_with("tractorun: no Docker image for the job\n"), "{said}");
+        match hint {
+            Some(hint) => assert!(said.ends_with(&hint), "{said}"),
+            None => assert!(!said.contains("did you mean"), "{said}"),
+        }
+    }
+}

@@ -84,6 +84,19 @@ pub struct CommandLine {
     pub(crate) problems: Vec<Problem>,
 }
 
+impl CommandLine {
+    /// Where the first word of all may be a misspelt command of ours: what was probably meant.
+    pub fn meant_instead(&self) -> Option<String> {
+        let first = self.command.first().filter(|_| self.options.is_empty() && self.problems.is_empty())?;
+        let ours = Name::ALL.into_iter().map(Name::word).chain([LOGS, DOCTOR, "help"]);
+        let meant = match options::nearest(first, ours)? {
+            "help" => "--help",
+            word => word,
+        };
+        Some(format!("`{first}` was taken as the command of a job; did you mean `tractorun {meant}`?"))
+    }
+}
+
 /// Takes the words after `tractorun` apart.
 ///
 /// A request for something else than a run wins over mistakes beside it: who asks for `--help` is not told
