@@ -23,6 +23,7 @@ pub mod process;
 pub mod recorder;
 pub mod scratch;
 pub mod screen;
+pub mod wire;
 
 pub use cluster::Cluster;
 pub use launcher::Launcher;
@@ -30,3 +31,4 @@ pub use nodes::Nodes;
 pub use place::{MESHES, Place};
 pub use process::{Finished, Running, run};
 pub use scratch::Scratch;
+pub use wire::Wire;

@@ -1,15 +1,13 @@
 //! Nodes that vanish, hang, come twice or cannot begin: the others notice in time, and the record names who it was.
 
 use std::fs;
-use std::net::Ipv4Addr;
-use std::process::Command;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tractorun_tests::launcher::signal;
 use tractorun_tests::nodes::Particulars;
-use tractorun_tests::process::{Finished, Running, run};
-use tractorun_tests::{Cluster, Nodes, Scratch, leftovers};
+use tractorun_tests::process::{Finished, Running};
+use tractorun_tests::{Cluster, Nodes, Scratch, Wire, leftovers};
 
 /// Says that it is up, and stays.
 const STAY: [&str; 3] = ["/bin/bash", "-c", r#"echo "up" > "$SCRATCH/up.$RANK"; exec sleep 1000"#];
@@ -202,62 +200,4 @@ fn who_does_not_come_is_named_with_what_the_cluster_knows_of_its_job() {
     }
     let failure = nodes.failure(&cluster);
     assert_eq!((&failure["cause"], &failure["exit_code"]), (&json!("start_up_failed"), &json!(201)));
-}
-
-/// A cable into a network namespace of its own, which ends with it.
-struct Wire {
-    name: String,
-    here: String,
-    there: String,
-}
-
-impl Wire {
-    fn between_here_and_a_new_namespace() -> Result<Self, String> {
-        let number = std::process::id();
-        let name = format!("trw{number}");
-        // A network of four addresses out of a block for such tests, different for tests at the same time.
-        let [.., third, fourth] = number.to_be_bytes();
-        let base = u32::from(Ipv4Addr::new(10, 231, third, fourth & !3));
-        let address = |offset: u32| Ipv4Addr::from(base + offset).to_string();
-        let wire = Self { here: address(1), there: address(2), name };
-        let (here, there) = (format!("{}/30", wire.here), format!("{}/30", wire.there));
-        let inner = format!("{}n", wire.name);
-        let name = wire.name.as_str();
-        for arguments in [
-            &["netns", "add", name][..],
-            &["link", "add", name, "type", "veth", "peer", "name", &inner, "netns", name],
-            &["address", "add", &here, "dev", name],
-            &["link", "set", name, "up"],
-            &["-n", name, "address", "add", &there, "dev", &inner],
-            &["-n", name, "link", "set", &inner, "up"],
-            &["-n", name, "link", "set", "lo", "up"],
-        ] {
-            ip(arguments)?;
-        }
-        Ok(wire)
-    }
-
-    /// Nothing passes any more, and nobody is told.
-    fn cut(&self) {
-        ip(&["-n", &self.name, "link", "set", &format!("{}n", self.name), "down"])
-            .expect("the cable is there");
-    }
-}
-
-impl Drop for Wire {
-    fn drop(&mut self) {
-        // The cable goes with the namespace.
-        let _ = ip(&["link", "delete", &self.name]);
-        let _ = ip(&["netns", "delete", &self.name]);
-    }
-}
-
-fn ip(arguments: &[&str]) -> Result<(), String> {
-    let mut command = Command::new("ip");
-    command.args(arguments);
-    if let Err(error) = Command::new("ip").arg("-V").output() {
-        return Err(format!("cannot start `ip`: {error}"));
-    }
-    let finished = run(&mut command);
-    if finished.code() == 0 { Ok(()) } else { Err(finished.show()) }
 }

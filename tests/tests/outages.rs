@@ -1,9 +1,10 @@
 //! The cluster does not answer for a while: everybody who waits for it is told, and nobody gives up.
 
+use std::io::Write;
 use std::path::Path;
 
 use serde_json::json;
-use tractorun_tests::{Cluster, Launcher, Running, Scratch};
+use tractorun_tests::{Cluster, Launcher, Running, Scratch, Wire};
 
 const RUN: &str = "//tmp/run";
 
@@ -103,13 +104,31 @@ fn a_run_that_is_lost_is_told_as_far_as_it_is_known() {
     assert!(Path::new(&bench.scratch.path("up.0")).exists() && !bench.scratch.path("go").exists());
 }
 
-/// Slow is not away: while others are answered nobody is told anything.
+/// The cable of the launcher's machine is pulled and plugged in again.
 #[test]
-fn one_slow_answer_is_no_outage() {
-    let bench = Bench::new();
-    let effect = json!({"delay": {"ms": 6_000}});
-    bench.cluster.plan(&json!({"match": {"command": "start_operation"}, "effect": effect}));
-    let finished = bench.submit().args(["--transaction-timeout", "3s"]).bash("true").run();
-    finished.assert_code(0);
-    assert!(!finished.stderr.contains("has not answered"), "{}", finished.show());
+fn a_network_that_is_cut_is_waited_for() {
+    let scratch = Scratch::new();
+    let wire = match Wire::between_here_and_a_new_namespace() {
+        Ok(wire) => wire,
+        Err(reason) => {
+            let _ = writeln!(std::io::stderr(), "skipped: no network namespaces here: {reason}");
+            return;
+        }
+    };
+    let cluster = Cluster::start_for_all(&scratch);
+    let launcher = Launcher::submit(&scratch, &cluster)
+        .env("YT_PROXY", format!("http://{}:{}", wire.here, cluster.port()))
+        .args(["--proxy-stderr-mode", "primary"])
+        .bash(UNTIL_GO)
+        .by_shell(&format!(r#"exec ip netns exec {} "$@""#, wire.name))
+        .start();
+    launcher.wait_for("line of 0");
+    wire.cut();
+    launcher.wait_for("has not answered");
+    wire.mend();
+    launcher.wait_for("the cluster answers again");
+    scratch.file("go", "");
+    let finished = launcher.wait();
+    finished.assert_code(0).assert_stderr("last line of 0");
+    told(&finished);
 }
