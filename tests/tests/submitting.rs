@@ -1,10 +1,26 @@
 //! What the launcher submits and tells: the operation's spec, the run's place in Cypress, the dry run, no waiting.
 
+use std::time::Instant;
+
 use serde_json::{Value, json};
+use tractorun_tests::process::{DEADLINE, POLL};
 use tractorun_tests::{Launcher, Place, Scratch};
 
 fn json_of(stdout: &str) -> Value {
     serde_json::from_str(stdout).unwrap_or_else(|error| panic!("no JSON ({error}): {stdout}"))
+}
+
+/// Looks again and again until there is something.
+#[track_caller]
+fn wait_until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(start.elapsed() < DEADLINE, "{what}: not within {DEADLINE:?}");
+        std::thread::sleep(POLL);
+    }
 }
 
 #[test]
@@ -66,6 +82,70 @@ fn run_leaves_its_incarnations_in_cypress() {
     assert!(!cluster.exists("//tmp/run/incarnations/00000/@failure"));
     let operation = cluster.get("//tmp/run/incarnations/00001/@incarnation_operation_id");
     assert_eq!(operation, cluster.operations()[0]["id"]);
+}
+
+/// In the layout of the Python tractorun, which says it only of scripts that call its library.
+#[test]
+fn the_description_of_any_command_has_links_to_all_that_is_there() {
+    let place = Place::submitted();
+    let cluster = place.cluster();
+    let describe = |yt_path: &str| {
+        let launcher = place.launcher().mesh((2, 1)).args(["--yt-path", yt_path, "--mesh.pool", "research"]);
+        // The leader tells while the workers start.
+        let told = r#"[ $RANK = 1 ] || until [ -e "$SCRATCH/told" ]; do sleep 0.02; done"#;
+        let running = launcher.bash(told).start();
+        let description = wait_until("the leader tells", || {
+            let operations = cluster.operations();
+            let running = operations.iter().find(|operation| operation["state"] == "running")?;
+            let parameters = json!({ "operation_id": running["id"], "attributes": ["runtime_parameters"] });
+            let operation = cluster.read("get_operation", &parameters);
+            let description = &operation["runtime_parameters"]["annotations"]["description"]["tractorun"];
+            (description["incarnation"] == 0).then(|| description.clone())
+        });
+        place.scratch.file("told", "");
+        running.wait().assert_code(0);
+        std::fs::remove_file(place.scratch.path("told")).expect("it is there");
+        description
+    };
+    let mesh = json!({
+        "node_count": 2, "process_per_node": 1, "gpu_per_process": 0, "pool_trees": null, "pool": "research",
+    });
+
+    // A cluster that says nothing about its web interface: paths.
+    let plain = describe("//tmp/plain");
+    let primary = cluster.get("//tmp/plain/incarnations/00000/@primary_endpoint");
+    assert_eq!(
+        plain,
+        json!({
+            "training_dir": "//tmp/plain", "logs": "//tmp/plain/logs/0", "incarnation": 0, "mesh": mesh,
+            "primary": { "address": primary }, "state": "running", "attempt": 0,
+        })
+    );
+
+    let config = json!({
+        "cypress_link_template": "https://ui/navigation?path={path}",
+        "job_stderr_link_template": "https://ui/{operation_id}/{job_id}/stderr",
+    });
+    cluster.create("map_node", "//home/tractorun", &json!({}));
+    cluster.create("document", "//home/tractorun/config", &json!({ "value": config }));
+    let linked = describe("//tmp/a run");
+    let primary = cluster.get("//tmp/a run/incarnations/00000/@primary_endpoint");
+    let job = cluster.get("//tmp/a run/incarnations/00000/@topology")[0]["job_id"].clone();
+    let operation = cluster.get("//tmp/a run/incarnations/00000/@incarnation_operation_id");
+    let (job, operation) = (job.as_str().expect("an id"), operation.as_str().expect("an id"));
+    let url = |url: String| json!({ "$attributes": { "_type_tag": "url" }, "$value": url });
+    assert_eq!(
+        linked,
+        json!({
+            "training_dir": url("https://ui/navigation?path=//tmp/a%20run".to_owned()),
+            "logs": url("https://ui/navigation?path=//tmp/a%20run/logs/0".to_owned()),
+            "primary": {
+                "address": primary,
+                "job_stderr": url(format!("https://ui/{operation}/{job}/stderr")),
+            },
+            "incarnation": 0, "mesh": mesh, "state": "running", "attempt": 0,
+        })
+    );
 }
 
 #[test]

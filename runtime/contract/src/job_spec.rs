@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 pub use self::failures::{Preemption, PreemptionSignal, Restarts, Timeouts};
 pub use self::files::{Bind, CypressBind, Lib, PartCount, part_name};
 pub use self::lines::{LinePrefix, LogMode, LogOverflow, Logs};
+pub use self::links::Links;
 pub use self::sidecars::{RestartPolicy, Sidecar, Tensorproxy};
 pub use self::variables::{EnvScope, EnvSource, EnvVar};
 pub use self::version::{SPEC_VERSION, SpecVersion};
@@ -22,6 +23,7 @@ use crate::topology::TENSORPROXY_PORT_COUNT;
 mod failures;
 mod files;
 mod lines;
+mod links;
 mod sidecars;
 mod variables;
 mod version;
@@ -102,16 +104,6 @@ pub struct Mesh {
     pub gpu_per_process: u32,
 }
 
-/// How links to the cluster's web interface look, as the cluster's tractorun configuration says it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Links {
-    /// URL of a Cypress node, `{path}` standing for its path.
-    pub cypress_link_template: Option<String>,
-    /// URL of a job's stderr, `{operation_id}` and `{job_id}` standing for these.
-    pub job_stderr_link_template: Option<String>,
-}
-
 /// Why a job spec was not understood.
 #[derive(Debug, thiserror::Error)]
 pub enum ParseError {
@@ -130,15 +122,6 @@ pub enum ParseError {
         /// Version of the document.
         found: SpecVersion,
     },
-}
-
-// === impl Links ===
-
-impl Links {
-    /// Whether the cluster says nothing about links.
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
 }
 
 // === impl JobSpec ===

@@ -19,6 +19,11 @@ pub fn string(text: impl AsRef<str>) -> YsonValue {
     bytes(text.as_ref().as_bytes())
 }
 
+/// A URL, which the cluster's web interface shows as a link.
+pub fn url(url: impl AsRef<str>) -> YsonValue {
+    with_attributes(string(url), [("_type_tag", string("url"))])
+}
+
 /// A string of any bytes.
 pub fn bytes(bytes: impl Into<Vec<u8>>) -> YsonValue {
     node(YsonNode::String(bytes.into()))

@@ -35,6 +35,7 @@ def check_success():
     operation = run(vanilla("echo said >&2", job_count=3))
     same(operation.get_state().name, "completed")
     same(stderr_of(operation), ["said\n"] * 3)
+    same(yt.get_operation(operation.id)["user_transaction_id"], "0-0-0-0")
     progress = operation.get_attributes(fields=["brief_progress"])["brief_progress"]["jobs"]
     same((progress["total"], progress["completed"], progress["failed"]), (3, 3, 0))
 
@@ -122,6 +123,7 @@ def check_operation_ends_with_its_transaction():
     with yt.Transaction(transaction_id=transaction):
         operation = run(vanilla("sleep 1000"), sync=False)
     wait_until(lambda: operation.get_state().name == "running", "it runs")
+    same(yt.get_operation(operation.id)["user_transaction_id"], transaction)
     yt.abort_transaction(transaction)
     wait_until(lambda: operation.get_state().name == "aborted", "it ends with its transaction")
 

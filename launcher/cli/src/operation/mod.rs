@@ -312,19 +312,27 @@ fn file_path(file: &SandboxFile) -> YsonValue {
 
 /// Texts for the cluster's web interface, laid out as the Python tractorun does.
 fn annotations(settings: &Settings, links: &Links) -> YsonValue {
-    let link = |path: &str| match &links.cypress_link_template {
-        Some(template) => value::with_attributes(
-            value::string(template.replace("{path}", path)),
-            [("_type_tag", value::string("url"))],
-        ),
-        None => value::string(path),
+    let training_dir = match links.of_node(&settings.yt_path) {
+        Some(url) => value::url(url),
+        None => value::string(&settings.yt_path),
     };
+    let pool_trees = &settings.mesh.pool_trees;
     let mesh = value::map([
         ("node_count", value::int(settings.mesh.node_count)),
         ("process_per_node", value::int(settings.mesh.process_per_node)),
         ("gpu_per_process", value::int(settings.mesh.gpu_per_process)),
+        (
+            "pool_trees",
+            // The Python tractorun tells what was not given from what is empty.
+            if pool_trees.is_empty() {
+                value::entity()
+            } else {
+                value::list(pool_trees.iter().map(value::string))
+            },
+        ),
+        ("pool", settings.mesh.pool.as_ref().map_or_else(value::entity, value::string)),
     ]);
-    let description = value::map([("training_dir", link(&settings.yt_path)), ("mesh", mesh)]);
+    let description = value::map([("training_dir", training_dir), ("mesh", mesh)]);
     value::map([
         ("is_tractorun", value::boolean(true)),
         // As it is, for programs: in the description it may be a link.

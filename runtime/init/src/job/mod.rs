@@ -153,7 +153,7 @@ async fn start_up_in(
 
     let preparations = Preparations::of([Step::Unpack, Step::Secrets]);
     let settings = rendezvous_settings(&config, &host, metrics_port, monitor, &preparations, begin);
-    let board = CypressBoard::new(client.clone(), config.yt_path.clone());
+    let board = CypressBoard::new(client.clone(), config.yt_path.clone(), config.links.clone());
     let mut meeting = pin!(rendezvous::join(&board, &settings));
     let preparing = prepare(&config, environment, &client, monitor, &preparations);
     // Joined while still preparing: so the others know whom they wait for, and why.

@@ -13,7 +13,8 @@ use tokio::time::sleep;
 use tracing::{debug, info};
 use tractorun_contract::cypress::{self, INCARNATION_ID, incarnation as attribute};
 use tractorun_contract::failure::{ATTEMPTS_ATTRIBUTE, FAILURE_ATTRIBUTE, SIDECARS_ATTRIBUTE};
-use tractorun_contract::topology::Topology;
+use tractorun_contract::job_spec::Links;
+use tractorun_contract::topology::{Topology, WorkerAddress};
 use tractorun_yt::error::TransportKind;
 use tractorun_yt::value::{self, ValueExt};
 use tractorun_yt::{
@@ -44,6 +45,7 @@ const DEAD_LEADER_PERIOD: Duration = Duration::from_secs(2);
 pub(crate) struct CypressBoard {
     client: Client,
     yt_path: String,
+    links: Links,
 }
 
 /// The leader's hold on it.
@@ -57,6 +59,7 @@ pub(crate) struct CypressDesk {
     transaction: Mutex<Option<Transaction>>,
     /// Not fenced: the scheduler asks for no prerequisites.
     client: Client,
+    links: Links,
     /// What people see of the run, from when it is known which operation it belongs to.
     description: OnceLock<Arc<Description>>,
 }
@@ -64,8 +67,9 @@ pub(crate) struct CypressDesk {
 // === impl CypressBoard ===
 
 impl CypressBoard {
-    pub(crate) fn new(client: Client, yt_path: String) -> Self {
-        Self { client, yt_path }
+    /// The board of that run, on a cluster whose web interface has these links.
+    pub(crate) fn new(client: Client, yt_path: String, links: Links) -> Self {
+        Self { client, yt_path, links }
     }
 }
 
@@ -99,6 +103,7 @@ impl NoticeBoard for CypressBoard {
             transaction_id: transaction.id().to_string(),
             transaction: Mutex::new(Some(transaction)),
             client: self.client.clone(),
+            links: self.links.clone(),
             description: OnceLock::new(),
         }))
     }
@@ -235,8 +240,10 @@ impl Desk for CypressDesk {
         let path = cypress::incarnation(&self.yt_path, incarnation);
         let options = CreateOptions { attributes, ..CreateOptions::default() };
         self.fenced.create(NodeType::MapNode, &path, options).await?;
-        self.description
-            .get_or_init(|| Arc::new(Description::new(self.client.clone(), notice.operation_id.clone())));
+        self.description.get_or_init(|| {
+            let operation_id = notice.operation_id.clone();
+            Arc::new(Description::new(self.client.clone(), operation_id, self.links.clone()))
+        });
         Ok(())
     }
 
@@ -252,16 +259,21 @@ impl Desk for CypressDesk {
         };
         let primary = endpoint(&topology.master_host, topology.master_port);
         let requests = vec![
-            set(attribute::PRIMARY_ENDPOINT, value::string(primary)),
+            set(attribute::PRIMARY_ENDPOINT, value::string(&primary)),
             set(attribute::TOPOLOGY, yson(&topology.workers)?),
             set(attribute::METRICS_ENDPOINTS, yson(metrics)?),
         ];
         for result in self.fenced.execute_batch(requests).await? {
             result.map_err(Error::from)?;
         }
-        if let Some(description) = self.description.get().cloned() {
+        if let (Some(description), Some(first)) = (self.description.get().cloned(), topology.workers.first())
+        {
+            let primary = WorkerAddress { address: primary, ..first.clone() };
+            let logs = cypress::logs(&self.yt_path, incarnation);
             // Nobody waits for it: the workers start now.
-            tokio::spawn(async move { description.tell(News::Running { incarnation }).await });
+            tokio::spawn(async move {
+                description.tell(News::Running { incarnation, logs: &logs, primary: &primary }).await;
+            });
         }
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! What people see of the run in the cluster's web interface: the part `tractorun` of the operation's description.
 //!
-//! The launcher fills in what it knows when it starts the operation; here the leader adds what is known later: the
-//! state, the incarnation, the attempt and the verdict. It is a courtesy: nothing waits for it longer than
+//! The launcher fills in what it knows when it starts the operation: `training_dir` and `mesh`. Here the leader adds what
+//! is known later, in the layout of the Python tractorun, which says it only of scripts that call its library:
+//! `incarnation`, `logs` and `primary`; and besides the state, the attempt and the verdict. It is a courtesy: nothing waits for it longer than
 //! [`PATIENCE`], nothing fails with it, and where there is no operation (a run on somebody's machine) it is given up
 //! after the first try. The texts are those of the failure record's first line; no lines of workers are in it.
 
@@ -12,6 +13,8 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tracing::debug;
 use tractorun_contract::failure::Failure;
+use tractorun_contract::job_spec::Links;
+use tractorun_contract::topology::WorkerAddress;
 use tractorun_yt::value;
 use tractorun_yt::{Client, YsonValue, codes};
 
@@ -23,6 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub(crate) struct Description {
     client: Client,
     operation_id: String,
+    /// How links look.
+    links: Links,
     /// Changes go out one after the other, so that an early one that is slow does not undo a late one.
     turn: Mutex<()>,
     /// Whether the cluster knows the operation, as far as we know.
@@ -35,7 +40,14 @@ pub(crate) struct Description {
 #[derive(Debug)]
 pub(crate) enum News<'a> {
     /// All nodes have met, and the workers start.
-    Running { incarnation: u32 },
+    Running {
+        /// Which incarnation.
+        incarnation: u32,
+        /// Folder of its log tables.
+        logs: &'a str,
+        /// The worker of rank 0.
+        primary: &'a WorkerAddress,
+    },
     /// These attempts failed, and another one follows.
     Restarting { failed: &'a [Failure] },
     /// This decided the run.
@@ -47,10 +59,11 @@ pub(crate) enum News<'a> {
 // === impl Description ===
 
 impl Description {
-    pub(crate) fn new(client: Client, operation_id: String) -> Self {
+    pub(crate) fn new(client: Client, operation_id: String, links: Links) -> Self {
         Self {
             client,
             operation_id,
+            links,
             turn: Mutex::new(()),
             is_there: AtomicBool::new(true),
             has_failed: AtomicBool::new(false),
@@ -90,13 +103,23 @@ impl Description {
         }
     }
 
+    fn primary(&self, WorkerAddress { address, job_id }: &WorkerAddress) -> YsonValue {
+        let mut entries = vec![("address", value::string(address))];
+        if let Some(url) = self.links.of_stderr(&self.operation_id, job_id) {
+            entries.push(("job_stderr", value::url(url)));
+        }
+        value::map(entries)
+    }
+
     /// What changes; nothing where there is nothing to say.
     fn part(&self, news: &News<'_>) -> Option<YsonValue> {
         Some(match news {
-            News::Running { incarnation } => value::map([
+            News::Running { incarnation, logs, primary } => value::map([
                 ("state", value::string("running")),
                 ("incarnation", value::int(*incarnation)),
                 ("attempt", value::int(0)),
+                ("logs", self.links.of_node(logs).map_or_else(|| value::string(logs), value::url)),
+                ("primary", self.primary(primary)),
             ]),
             News::Restarting { failed } => {
                 let last = failed.last()?;
