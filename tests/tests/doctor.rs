@@ -229,6 +229,7 @@ fn what_this_user_may_not_is_told_by_path() {
         "tpu",
         "--mesh.pool",
         "nlp",
+        "--tensorproxy.enabled",
     ]);
     finished.assert_code(1);
     for text in [
@@ -242,7 +243,8 @@ fn what_this_user_may_not_is_told_by_path() {
         "FAIL bind_cypress    `//home/nothing` does not exist",
         "FAIL pool            `alice` may not use `//sys/pool_trees/gpu/research/nlp`",
         "FAIL pool            there is no pool tree `tpu`",
-        "a run would not start: 8 problems, 1 warning\n",
+        "FAIL tensorproxy     `//sys/tractorun/tensorproxy` does not exist on the cluster",
+        "a run would not start: 9 problems, 1 warning\n",
     ] {
         finished.assert_stdout(text);
     }

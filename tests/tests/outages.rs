@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
+use nix::sys::signal::Signal;
 use serde_json::json;
 use tractorun_tests::{Cluster, Launcher, Running, Scratch, Wire};
 
@@ -102,6 +103,19 @@ fn a_run_that_is_lost_is_told_as_far_as_it_is_known() {
     finished.assert_stderr("hint: `--no-wait` starts a run that needs no launcher");
     bench.cluster.assert_no_operation_runs();
     assert!(Path::new(&bench.scratch.path("up.0")).exists() && !bench.scratch.path("go").exists());
+}
+
+/// Nobody is kept from leaving, and what becomes of the run is said as far as it is known.
+#[test]
+fn ctrl_c_leaves_a_run_that_cannot_be_reached() {
+    let bench = Bench::new();
+    let launcher = bench.submit().args(["--transaction-timeout", "10s"]).bash(UNTIL_GO).start();
+    bench.scratch.wait_for_file("up.0");
+    bench.go_away(60_000);
+    launcher.signal(Signal::SIGINT);
+    let finished = launcher.wait();
+    finished.assert_code(130).assert_stderr("cannot abort operation ");
+    finished.assert_stderr("hint: without its launcher the cluster ends it within 10 s; `tractorun status ");
 }
 
 /// The cable of the launcher's machine is pulled and plugged in again.

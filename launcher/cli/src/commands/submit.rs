@@ -337,7 +337,10 @@ impl Run<'_> {
         match self.interrupts.guard(follow::abort(followed, ABORT_REASON)).await {
             Ok(Ok(())) => self.terminal.line(format_args!("operation {operation_id} was aborted")),
             Ok(Err(error)) => {
-                self.terminal.error(format_args!("cannot abort operation {operation_id}: {error}"));
+                // Its hint would be one for a person who is just starting.
+                let error_text = error.to_string();
+                let reason = error_text.lines().next().unwrap_or_default();
+                self.terminal.error(format_args!("cannot abort operation {operation_id}: {reason}"));
                 if is_temporary(&error) && self.settings.wait == Wait::ForEnd {
                     let seconds = self.settings.transaction_timeout.as_secs();
                     self.terminal.hint(format_args!(

@@ -6,7 +6,7 @@ use tractorun_yt::{BatchRequest, Client, Error, Permission, YsonNode, YsonValue,
 
 use super::finding::Finding;
 use crate::operation::docker_auth::{self, Form};
-use crate::settings::{BindCypress, DEFAULT_CLUSTER_CONFIG_PATH};
+use crate::settings::{BindCypress, DEFAULT_CLUSTER_CONFIG_PATH, Tensorproxy};
 use crate::upload::CACHE_PATH;
 
 /// The cluster as one user sees it.
@@ -106,6 +106,24 @@ impl Visitor {
                 _ => Finding::wrong(NAME, format!("{name}: `{path}` is neither a text nor a number")),
             },
         })
+    }
+
+    /// The cluster's own program that runs beside the workers.
+    pub(super) async fn tensorproxy(&self, tensorproxy: &Tensorproxy) -> Finding {
+        const NAME: &str = "tensorproxy";
+        let path = &tensorproxy.yt_path;
+        let checked = crate::tensorproxy::check(&self.client, Some(tensorproxy));
+        match futures_util::join!(checked, self.may("read", path)) {
+            (Err(error), _) => {
+                let text = error.to_string();
+                Finding::wrong(NAME, text.strip_prefix("tensorproxy: ").unwrap_or(&text))
+            }
+            (Ok(()), Ok(Node::Denied(why))) => {
+                Finding::wrong(NAME, why).hint("ask whoever owns it for the right to read")
+            }
+            (Ok(()), Ok(_)) => Finding::fine(NAME, format!("`{path}` can be read")),
+            (Ok(()), Err(error)) => Finding::wrong(NAME, format!("cannot look at `{path}`: {error}")),
+        }
     }
 
     /// A node that is placed in the container.

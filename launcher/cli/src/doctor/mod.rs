@@ -256,6 +256,9 @@ impl<'a> Patient<'a> {
         }
         settings.env.iter().for_each(|variable| ask(Question::Variable(variable)));
         settings.bind_cypress.iter().for_each(|bind| ask(Question::Bind(bind)));
+        if let Some(tensorproxy) = &settings.tensorproxy {
+            ask(Question::Tensorproxy(tensorproxy));
+        }
         if is_on_cluster {
             ask(Question::Pool(&settings.mesh));
         }
@@ -284,6 +287,7 @@ enum Question<'a> {
     DockerAuth(&'a str),
     Variable(&'a tractorun_contract::job_spec::EnvVar),
     Bind(&'a crate::settings::BindCypress),
+    Tensorproxy(&'a crate::settings::Tensorproxy),
     Pool(&'a crate::settings::Mesh),
 }
 
@@ -297,6 +301,7 @@ impl Question<'_> {
             Self::DockerAuth(path) => vec![visitor.docker_auth(path).await],
             Self::Variable(variable) => visitor.variable(variable).await.into_iter().collect(),
             Self::Bind(bind) => visitor.bind(bind).await,
+            Self::Tensorproxy(proxy) => vec![visitor.tensorproxy(proxy).await],
             Self::Pool(mesh) => pools::pool(visitor, &mesh.pool_trees, mesh.pool.as_deref()).await,
         }
     }
