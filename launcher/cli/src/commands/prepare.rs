@@ -6,7 +6,9 @@ use anyhow::Context;
 use tractorun_contract::cypress;
 use tractorun_contract::job_spec::Links;
 use tractorun_yt::value::{self, ValueExt};
-use tractorun_yt::{BatchRequest, Client, CreateOptions, Error, NodeType, YsonValue, YtError, codes};
+use tractorun_yt::{
+    BatchRequest, Client, CreateOptions, Error, NodeType, YsonNode, YsonValue, YtError, codes,
+};
 
 use crate::operation::docker_auth::{self, Form};
 use crate::settings::DEFAULT_CLUSTER_CONFIG_PATH;
@@ -72,11 +74,13 @@ pub async fn docker_auth(
 pub async fn cluster_links(client: &Client, path: &str, terminal: &Terminal) -> anyhow::Result<Links> {
     match client.get(path).await {
         Ok(config) => {
-            let template = |key| config.get(key).and_then(YsonValue::as_str).map(str::to_owned);
-            Ok(Links {
-                cypress_link_template: template("cypress_link_template"),
-                job_stderr_link_template: template("job_stderr_link_template"),
-            })
+            let (links, wrong) = links_of(&config);
+            for key in wrong {
+                terminal.warning(format_args!(
+                    "cluster_config_path: `{key}` in `{path}` is not text, going on without"
+                ));
+            }
+            Ok(links)
         }
         Err(Error::Yt(error)) if error.contains(codes::RESOLVE_ERROR) => {
             // Most clusters have none, and nobody asked for it: then there is nothing to warn of.
@@ -93,5 +97,46 @@ pub async fn cluster_links(client: &Client, path: &str, terminal: &Terminal) -> 
             Ok(Links::default())
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+/// The templates of a cluster's configuration, and the keys whose values cannot be one. These two are all keys that the
+/// Python tractorun knows; others are the administrator's own.
+fn links_of(config: &YsonValue) -> (Links, Vec<&'static str>) {
+    let mut wrong = Vec::new();
+    let mut template = |key| {
+        let value = config.get(key).filter(|value| value.node != YsonNode::Entity)?;
+        let text = value.as_str().map(str::to_owned);
+        if text.is_none() {
+            wrong.push(key);
+        }
+        text
+    };
+    let links = Links {
+        cypress_link_template: template("cypress_link_template"),
+        job_stderr_link_template: template("job_stderr_link_template"),
+    };
+    (links, wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn templates_are_text_and_what_is_none_is_named() {
+        let links = |config| links_of(&value::from_json(&config));
+        let text = |text: &str| Some(text.to_owned());
+        let (cypress, stderr) = (text("https://ui?path={path}"), text("https://ui/{operation_id}/{job_id}"));
+        let whole = json!({ "cypress_link_template": cypress, "job_stderr_link_template": stderr, "own": 1 });
+        let expected = Links { cypress_link_template: cypress, job_stderr_link_template: stderr };
+        assert_eq!(links(whole), (expected, vec![]));
+        assert_eq!(links(json!(null)), (Links::default(), vec![]));
+        assert_eq!(links(json!({ "cypress_link_template": null })), (Links::default(), vec![]));
+        let wrong = json!({ "cypress_link_template": 7, "job_stderr_link_template": ["x"] });
+        let keys = vec!["cypress_link_template", "job_stderr_link_template"];
+        assert_eq!(links(wrong), (Links::default(), keys));
     }
 }
