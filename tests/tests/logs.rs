@@ -304,7 +304,9 @@ fn a_killed_init_loses_what_was_not_committed_and_the_table_says_so() {
     let running = local(&scratch, &cluster).args(["--logs.batch-age", "50ms"]).bash(script).start();
     scratch.wait_for_file("many");
     let path = format!("{YT_PATH}/logs/0/workers/0");
-    while cluster.get(&format!("{path}/@row_count")).as_u64().unwrap_or_default() < 1000 {
+    // The worker is quicker than the table is made.
+    let rows = || cluster.get(&format!("{path}/@row_count")).as_u64().unwrap_or_default();
+    while !cluster.exists(&path) || rows() < 1000 {
         std::thread::yield_now();
     }
     for pid in leftovers::inits(&scratch) {
