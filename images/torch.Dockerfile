@@ -18,7 +18,7 @@ LABEL org.opencontainers.image.title="tractorun torch" \
       org.opencontainers.image.licenses="Apache-2.0"
 RUN apt-get -qq update \
  && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends python3-torch \
- && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/ldconfig/aux-cache /var/log/apt /var/log/*.log
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/fontconfig/* /var/cache/ldconfig/aux-cache /var/log/apt /var/log/*.log
 COPY --from=python /opt/venv /opt/venv
 COPY runtime/python/tractorun /opt/venv/lib/python3.11/site-packages/tractorun
 COPY dist/tractorun-init /usr/local/bin/tractorun-init
