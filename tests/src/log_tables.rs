@@ -4,7 +4,7 @@ use serde_json::Value;
 use tractorun_yt::value::{ValueExt, to_json};
 use tractorun_yt::{Client, ClientConfig, YsonValue};
 
-use crate::Cluster;
+use crate::{Cluster, Scratch};
 
 /// A log table, read whole.
 #[derive(Debug)]
@@ -30,6 +30,34 @@ pub struct Row {
     pub line_end: Option<Vec<u8>>,
     pub dropped_lines: Option<u64>,
     pub dropped_bytes: Option<u64>,
+}
+
+/// Writes pieces of what is hard to cut (random bytes, empty lines, progress bars, long lines) to both streams, each
+/// in one write, and keeps what it wrote in files. Arguments: pieces, bytes of the largest, seconds between two.
+const WRITER: &str = r#"
+import os, random, sys, time
+pieces, largest, pause = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+name = os.environ.get("RANK") or "sidecar" + os.environ["TRACTORUN_SIDECAR_INDEX"]
+chance = random.Random(name)
+truth = [open(f"{os.environ['SCRATCH']}/truth.{name}.{fd}", "wb") for fd in ("stdout", "stderr")]
+for number in range(pieces):
+    kind = chance.randrange(6)
+    if kind == 0: piece = chance.randbytes(chance.randrange(largest))
+    elif kind == 1: piece = b"\n" * chance.randrange(20)
+    elif kind == 2: piece = b"".join(b"\r %d%%" % percent for percent in range(chance.randrange(100)))
+    elif kind == 3: piece = b"x" * chance.randrange(largest)
+    else: piece = b"".join(b"line %d of %s%s" % (number, name.encode(), chance.choice([b"\n", b"\r\n"])) for _ in range(chance.randrange(50)))
+    fd = chance.randrange(2)
+    truth[fd].write(piece); truth[fd].flush()
+    view = memoryview(piece)
+    while view: view = view[os.write(fd + 1, view):]
+    if pause: time.sleep(pause)
+"#;
+
+/// The command of that writer; its arguments are pieces, bytes of the largest, seconds between two.
+pub fn writer(scratch: &Scratch, arguments: &str) -> String {
+    let path = scratch.file("writer.py", WRITER);
+    format!("exec python3 {} {arguments}", path.display())
 }
 
 /// A client of that cluster.
@@ -95,6 +123,18 @@ impl LogTable {
         assert_eq!(count("dropped_lines"), sum(|row| row.dropped_lines));
         assert_eq!(count("dropped_bytes"), sum(|row| row.dropped_bytes));
         assert_eq!((count("unshipped_lines"), count("unshipped_bytes")), (0, 0));
+    }
+
+    /// It holds what the writer of that name kept, all of it.
+    #[track_caller]
+    pub fn assert_truth(&self, scratch: &Scratch, name: &str) {
+        self.assert_complete();
+        for fd in ["stdout", "stderr"] {
+            let truth =
+                std::fs::read(scratch.path(&format!("truth.{name}.{fd}"))).expect("the writer keeps it");
+            assert!(!truth.is_empty());
+            assert!(self.stream(fd) == truth, "{}: {fd} is not what was written", self.path);
+        }
     }
 }
 

@@ -6,37 +6,10 @@ use std::process::Command;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tractorun_tests::launcher::signal;
-use tractorun_tests::log_tables::LogTable;
+use tractorun_tests::log_tables::{LogTable, writer};
 use tractorun_tests::{Cluster, Launcher, Scratch, binaries, leftovers, run};
 
 const YT_PATH: &str = "//tmp/logs";
-
-/// Writes pieces of what is hard to cut (random bytes, empty lines, progress bars, long lines) to both streams, each
-/// in one write, and keeps what it wrote in files. Arguments: pieces, bytes of the largest, seconds between two.
-const WRITER: &str = r#"
-import os, random, sys, time
-pieces, largest, pause = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
-name = os.environ.get("RANK") or "sidecar" + os.environ["TRACTORUN_SIDECAR_INDEX"]
-chance = random.Random(name)
-truth = [open(f"{os.environ['SCRATCH']}/truth.{name}.{fd}", "wb") for fd in ("stdout", "stderr")]
-for number in range(pieces):
-    kind = chance.randrange(6)
-    if kind == 0: piece = chance.randbytes(chance.randrange(largest))
-    elif kind == 1: piece = b"\n" * chance.randrange(20)
-    elif kind == 2: piece = b"".join(b"\r %d%%" % percent for percent in range(chance.randrange(100)))
-    elif kind == 3: piece = b"x" * chance.randrange(largest)
-    else: piece = b"".join(b"line %d of %s%s" % (number, name.encode(), chance.choice([b"\n", b"\r\n"])) for _ in range(chance.randrange(50)))
-    fd = chance.randrange(2)
-    truth[fd].write(piece); truth[fd].flush()
-    view = memoryview(piece)
-    while view: view = view[os.write(fd + 1, view):]
-    if pause: time.sleep(pause)
-"#;
-
-fn writer(scratch: &Scratch, arguments: &str) -> String {
-    let path = scratch.file("writer.py", WRITER);
-    format!("exec python3 {} {arguments}", path.display())
-}
 
 /// Node processes on this machine, their notice board and tables on that cluster.
 fn local(scratch: &Scratch, cluster: &Cluster) -> Launcher {
@@ -52,17 +25,6 @@ fn worker_table(cluster: &Cluster, rank: u32) -> LogTable {
     LogTable::read(cluster, &format!("{YT_PATH}/logs/0/workers/{rank}"))
 }
 
-/// The table holds what the writer of that name kept, all of it.
-#[track_caller]
-fn assert_truth(table: &LogTable, scratch: &Scratch, name: &str) {
-    table.assert_complete();
-    for fd in ["stdout", "stderr"] {
-        let truth = std::fs::read(scratch.path(&format!("truth.{name}.{fd}"))).expect("the writer keeps it");
-        assert!(!truth.is_empty());
-        assert!(table.stream(fd) == truth, "{}: {fd} is not what was written", table.path);
-    }
-}
-
 #[test]
 fn every_byte_of_workers_and_sidecars_is_in_its_table() {
     let scratch = Scratch::new();
@@ -76,7 +38,7 @@ fn every_byte_of_workers_and_sidecars_is_in_its_table() {
         .run();
     finished.assert_code(0);
     for rank in 0..4 {
-        assert_truth(&worker_table(&cluster, rank), &scratch, &rank.to_string());
+        worker_table(&cluster, rank).assert_truth(&scratch, &rank.to_string());
     }
     for index in 0..2 {
         let path = format!("{YT_PATH}/logs/0/sidecars/{index}");
@@ -127,7 +89,7 @@ fn nothing_is_lost_or_doubled_however_requests_fail() {
         local(&scratch, &cluster).mesh((1, 2)).args(["--logs.batch-age", "50ms"]).bash(&write).start();
     running.wait().assert_code(0);
     for rank in 0..2 {
-        assert_truth(&worker_table(&cluster, rank), &scratch, &rank.to_string());
+        worker_table(&cluster, rank).assert_truth(&scratch, &rank.to_string());
     }
     for fault in faults {
         assert!(cluster.struck(fault) > 0, "fault {fault} never struck");
@@ -237,7 +199,7 @@ fn what_cannot_be_shipped_is_said_and_kept_and_can_be_added() {
     let finished =
         local(&scratch, &cluster).mesh((1, 2)).args(["--logs.drain-timeout", "1500ms"]).bash(&write).run();
     finished.assert_code(206).assert_stderr("could not be written to the log tables; they are kept in");
-    assert_truth(&worker_table(&cluster, 0), &scratch, "0");
+    worker_table(&cluster, 0).assert_truth(&scratch, "0");
     let table = worker_table(&cluster, 1);
     assert_eq!((table.rows.len(), &table.record["state"]), (0, &json!("closed")));
     assert!(table.record["unshipped_lines"].as_u64().unwrap() > 100, "{}", table.record);
@@ -252,7 +214,7 @@ fn what_cannot_be_shipped_is_said_and_kept_and_can_be_added() {
         ship.args(words.clone()).run()
     };
     ship().assert_code(0).assert_stdout("rank 1: ").assert_stdout(" added, 0 there before");
-    assert_truth(&worker_table(&cluster, 1), &scratch, "1");
+    worker_table(&cluster, 1).assert_truth(&scratch, "1");
     ship().assert_stdout("rank 1: 0 lines (0 B) added, ");
     let verify = Launcher::new(&scratch).env("YT_PROXY", cluster.proxy()).args(["logs", YT_PATH, "--verify"]);
     verify.run().assert_code(0).assert_stdout("2 tables: 2 ok");

@@ -222,7 +222,14 @@ async fn long_tables_are_read_in_pieces_and_only_where_they_are_needed() {
     bench.cluster.control("DELETE", "/counters", &Value::Null);
     let since = "2026-11-24T20:39:58Z";
     assert_eq!(bench.shown(&["--since", since]), "[0] 0:11998:\n[1] 1:11998:\n[0] 0:11999:\n[1] 1:11999:\n");
-    assert_eq!(bench.shown(&["--tail", "3"]), "[1] 1:11998:\n[0] 0:11999:\n[1] 1:11999:\n");
+    let last = "[1] 1:11998:\n[0] 0:11999:\n[1] 1:11999:\n";
+    assert_eq!(bench.shown(&["--tail", "3"]), last);
+    assert_eq!(bench.shown(&["--tail", "3", "--since", "2026-11-24T18:00:00Z"]), last);
+    assert_eq!(bench.shown(&["--tail", "3", "--grep", "1199", "--stream", "stdout"]), last);
+    assert_eq!(
+        bench.shown(&["--tail", "3", "--since", since, "--rank", "1"]),
+        "[1] 1:11998:\n[1] 1:11999:\n"
+    );
     let counters = bench.cluster.control("GET", "/counters", &Value::Null);
     let read = counters["counters"].as_array().expect("there are counters").iter();
     let read: u64 = read

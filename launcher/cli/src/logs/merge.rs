@@ -18,7 +18,9 @@ use super::time::Micros;
 /// Bytes of lines that are read ahead, all tables taken together.
 const BUDGET_BYTES: usize = 64 << 20;
 
-/// The most for one table.
+/// The least and the most for one table: it is the least at first, so that the first lines come at once, and grows
+/// with every reading.
+const LEAST_BYTES: usize = 64 << 10;
 const MOST_BYTES: usize = 8 << 20;
 
 /// Tables that are read at the same time.
@@ -32,6 +34,8 @@ pub(crate) struct Merge {
     firsts: BinaryHeap<Reverse<(Micros, usize)>>,
     /// Sources without a first line.
     waiting: Vec<usize>,
+    /// How often was read.
+    readings: u32,
 }
 
 impl Merge {
@@ -70,7 +74,9 @@ impl Merge {
     /// Reads for all tables that have little left, not only for those that have nothing: tables that are read
     /// alike run dry one after the other.
     async fn read(&mut self, client: Option<&Client>, filter: &Filter) -> Result<(), LogsError> {
-        let share = (BUDGET_BYTES / self.sources.len().max(1)).min(MOST_BYTES);
+        let most = (BUDGET_BYTES / self.sources.len().max(1)).min(MOST_BYTES);
+        let share = LEAST_BYTES.saturating_mul(1 << self.readings.min(16)).min(most);
+        self.readings += 1;
         let thirsty =
             self.sources.iter_mut().filter(|source| source.has_more() && source.weight() < share / 2);
         stream::iter(thirsty.map(|source| source.fill(client, filter, share)))

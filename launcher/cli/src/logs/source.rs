@@ -187,9 +187,11 @@ impl Source {
 impl Filter {
     /// Whether the line is shown. A gap is, whatever it may have held.
     pub(crate) fn accepts(&self, line: &Line) -> bool {
-        if self.since.is_some_and(|since| line.timestamp < since) {
-            return false;
-        }
+        self.since.is_none_or(|since| line.timestamp >= since) && self.takes(line)
+    }
+
+    /// Whether it is shown whenever it was written.
+    pub(crate) fn takes(&self, line: &Line) -> bool {
         match &line.content {
             Content::Gap { .. } => true,
             Content::Text { message, .. } => {
@@ -199,8 +201,8 @@ impl Filter {
         }
     }
 
-    /// Whether every line is shown.
-    pub(crate) fn is_open(&self) -> bool {
-        self.since.is_none() && self.stream.is_none() && self.grep.is_none()
+    /// Whether every line is shown, whatever it says.
+    pub(crate) fn takes_all(&self) -> bool {
+        self.stream.is_none() && self.grep.is_none()
     }
 }
