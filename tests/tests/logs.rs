@@ -197,7 +197,7 @@ fn what_cannot_be_shipped_is_said_and_kept_and_can_be_added() {
     let fault = cluster.plan(&json!({"match": {"command": "write_table", "path": path}, "times": "always", "effect": {"over_quota": {}}}));
     let write = writer(&scratch, "100 20000 0");
     let finished =
-        local(&scratch, &cluster).mesh((1, 2)).args(["--logs.drain-timeout", "1500ms"]).bash(&write).run();
+        local(&scratch, &cluster).mesh((1, 2)).args(["--logs.drain-timeout", "4s"]).bash(&write).run();
     finished.assert_code(206).assert_stderr("could not be written to the log tables; they are kept in");
     worker_table(&cluster, 0).assert_truth(&scratch, "0");
     let table = worker_table(&cluster, 1);
