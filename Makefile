@@ -105,7 +105,7 @@ soak: ## the tests again and again (ROUNDS=20), property tests with many more ca
 	@$(MAKE) build
 	@PROPTEST_CASES=20000 NEXTEST_PROFILE=soak $(MAKE) unit
 	@TRACTORUN_CRASH_SECONDS=600 NEXTEST_PROFILE=soak $(MAKE) e2e ARGS="--test persistence"
-	@TRACTORUN_BIN_DIR="$(BIN_DIR)" $(CARGO) test --package tractorun-tests --locked --test races --test logs --test logs_fuzz --test examples -- --ignored
+	@TRACTORUN_BIN_DIR="$(BIN_DIR)" $(CARGO) test --package tractorun-tests --locked --test races --test logs --test logs_fuzz --test examples --test promptness -- --ignored
 	@$(MAKE) images-test
 	@TRACTORUN_UPSTREAM=all $(MAKE) e2e ARGS="--test python_package"
 	@for round in $$(seq 1 $(or $(ROUNDS),20)); do echo "round $$round"; $(MAKE) e2e; done

@@ -2,7 +2,7 @@
 //!
 //! YTsaurus passes an image's `ENV` to no job, so a venv's `PATH` or CUDA's folders would be lost. [`save`] writes them
 //! to a file of the image, [`restore`] lays them below the job's own environment. Which variables never travel is
-//! decided in [`choice`], how the file looks in [`file`].
+//! decided in [`choice`], how the file looks in [`mod@file`].
 //!
 //! Who wins: a variable that the job has is the job's, be it the cluster's or from the task's `environment`, and the
 //! user's `env` comes over both. `PATH` is the exception: bash gives every job a bare one, and nobody meant it. So a
