@@ -129,9 +129,11 @@ wheels: ## build the Python wheels into dist/: for laptops, with the three progr
 	@scripts/wheels "$(BIN_DIR)" dist
 
 .PHONY: release
-release: ## leave the three static binaries and their checksums in dist/
+release: ## leave the three static binaries, their checksums, the man page and completions in dist/
 	@scripts/need rust build
 	@$(MAKE) build
 	@mkdir -p dist
 	@install -m 755 $(addprefix $(BIN_DIR)/,$(BINARIES)) dist/
+	@dist/tractorun --man > dist/tractorun.1
+	@for shell in bash zsh fish; do dist/tractorun --completions $$shell > dist/tractorun.$$shell; done
 	@cd dist && sha256sum $(BINARIES) > SHA256SUMS && cat SHA256SUMS

@@ -1,4 +1,5 @@
-//! Shell completions: `tractorun --completions bash`.
+//! Shell completions, `tractorun --completions bash`, and the man page, `tractorun --man`: from the tables of options that
+//! `--help` is made from.
 
 use clap::{Arg, ArgAction, Command, ValueHint};
 use clap_complete::Shell;
@@ -24,6 +25,17 @@ pub fn script(shell: &str) -> Result<Vec<u8>, String> {
     let mut script = Vec::new();
     clap_complete::generate(*generator, &mut command(), "tractorun", &mut script);
     Ok(script)
+}
+
+/// The man page, as roff.
+pub fn man_page() -> Vec<u8> {
+    let page = command()
+        .about("run distributed ML jobs on YTsaurus clusters and on this machine")
+        .long_about(crate::cli::help::BEFORE);
+    let mut text = Vec::new();
+    // Writing to memory does not fail.
+    let _ = clap_mangen::Man::new(page).render(&mut text);
+    text
 }
 
 /// The grammar as `clap` describes it, which is what the completions are generated from.
@@ -119,6 +131,15 @@ mod tests {
             assert!(Name::ALL.iter().all(|name| script.contains(name.word())), "{shell}");
             assert!(script.contains("now"), "{shell}");
         }
+    }
+
+    #[test]
+    fn the_man_page_has_every_option_and_command() {
+        let page = String::from_utf8(man_page()).unwrap().replace("\\-", "-").replace("\\*(Aq", "'");
+        for option in OPTIONS.iter().filter(|option| !option.help.is_empty()) {
+            assert!(page.contains(&format!("--{}", option.name)), "{} is missing", option.name);
+        }
+        assert!(Name::ALL.iter().all(|name| page.contains(name.summary())), "{page}");
     }
 
     #[test]

@@ -19,6 +19,7 @@ fn main() -> ExitCode {
         }
         Request::Help => print(help::text(Colour::of(&io::stdout(), variable)).as_bytes()),
         Request::Version => print(concat!("tractorun ", env!("CARGO_PKG_VERSION"), "\n").as_bytes()),
+        Request::Man => print(&completions::man_page()),
         Request::Completions(shell) => match completions::script(&shell) {
             Ok(script) => print(&script),
             Err(text) => {

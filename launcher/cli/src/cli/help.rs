@@ -15,7 +15,7 @@ const WIDTH: usize = 80;
 /// Column where the explanations start; a longer option has its explanation on the next line.
 const COLUMN: usize = 30;
 
-const BEFORE: &str = "\
+pub(crate) const BEFORE: &str = "\
 Runs COMMAND as a distributed job: mesh.node-count nodes with
 mesh.process-per-node workers each, on a YTsaurus cluster ($YT_PROXY), or with
 --local on this machine. Every worker finds MASTER_ADDR, MASTER_PORT, RANK,

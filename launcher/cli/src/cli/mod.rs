@@ -37,6 +37,8 @@ pub enum Request {
     Help,
     /// `--version`.
     Version,
+    /// `--man`.
+    Man,
     /// `--completions SHELL`, the shell as it was written.
     Completions(String),
     /// `logs`, with the words behind it.
@@ -224,6 +226,7 @@ impl Scan {
         };
         self.last_switch = None;
         match option.takes {
+            Takes::Nothing if value.is_none() && option.key == "man" => return Some(Request::Man),
             Takes::Nothing if value.is_none() => return Some(Request::Version),
             Takes::Nothing => self.problem(format!("`--{name}` takes no value"), None),
             Takes::Switch => self.switch(option, value),

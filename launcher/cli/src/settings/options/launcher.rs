@@ -9,7 +9,7 @@ use super::{
 };
 
 /// In the order `--help` shows them.
-pub(super) static OPTIONS: [OptionSpec; 9] = [
+pub(super) static OPTIONS: [OptionSpec; 10] = [
     option(
         "run-config-path",
         "run_config_path",
@@ -60,5 +60,6 @@ pub(super) static OPTIONS: [OptionSpec; 9] = [
         One("SHELL", Text),
         "Print completions for bash, zsh or fish",
     ),
+    option("man", "man", CommandLineOnly, Nothing, "Print the man page: tractorun --man | man -l -"),
     option("version", "version", CommandLineOnly, Nothing, "Print the version"),
 ];
