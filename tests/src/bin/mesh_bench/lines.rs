@@ -5,19 +5,21 @@ use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tractorun_tests::process::DEADLINE;
 
 /// Processes that write to one pipe, which is read here.
 pub(crate) struct Group {
     writer: Option<PipeWriter>,
     reader: BufReader<PipeReader>,
-    children: Vec<Child>,
+    children: Children,
 }
 
 impl Group {
     pub(crate) fn new() -> Self {
         let (reader, writer) = std::io::pipe().expect("a pipe can be made");
-        Self { writer: Some(writer), reader: BufReader::new(reader), children: Vec::new() }
+        Self { writer: Some(writer), reader: BufReader::new(reader), children: Children(Vec::new()) }
     }
 
     /// Starts a process whose stderr is the pipe.
@@ -41,7 +43,7 @@ impl Group {
             .spawn();
         let child = child.unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
         let pid = child.id();
-        self.children.push(child);
+        self.children.0.push(child);
         // The command holds a copy of the pipe.
         command.stderr(Stdio::null());
         pid
@@ -64,7 +66,7 @@ impl Group {
 
     /// Whether one of them has ended.
     pub(crate) fn is_short(&mut self) -> bool {
-        self.children.iter_mut().any(|child| matches!(child.try_wait(), Ok(Some(_))))
+        self.children.0.iter_mut().any(|child| matches!(child.try_wait(), Ok(Some(_))))
     }
 
     /// Reads on by itself, whatever comes.
@@ -77,7 +79,7 @@ impl Group {
 
     /// Kills all, with nothing below them left, and waits for them.
     pub(crate) fn kill(mut self) {
-        for child in &mut self.children {
+        for child in &mut self.children.0 {
             child.kill().expect("our own child");
         }
         self.end();
@@ -90,20 +92,34 @@ impl Group {
         while self.reader.read_line(&mut line).expect("lines are UTF-8") > 0 {
             line.clear();
         }
-        self.children.iter_mut().map(|child| child.wait().expect("our own child").code()).collect()
+        self.children.0.iter_mut().map(|child| child.wait().expect("our own child").code()).collect()
+    }
+}
+
+/// Processes of which none is left where a measurement fails.
+struct Children(Vec<Child>);
+
+impl Drop for Children {
+    fn drop(&mut self) {
+        // `torchrun` ends its workers when it is asked to end, not when it is killed.
+        for child in self.0.iter().filter(|_| std::thread::panicking()) {
+            if let Ok(pid) = i32::try_from(child.id()) {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+            }
+        }
     }
 }
 
 /// Processes whose lines nobody wants to see any more.
 pub(crate) struct Drained {
     reading: JoinHandle<std::io::Result<u64>>,
-    children: Vec<Child>,
+    children: Children,
 }
 
 impl Drained {
     /// Waits for all.
     pub(crate) fn end(mut self) {
-        for child in &mut self.children {
+        for child in &mut self.children.0 {
             child.wait().expect("our own child");
         }
         self.reading.join().expect("reading does not panic").expect("the pipe can be read");
