@@ -55,6 +55,21 @@ async fn data_goes_to_a_heavy_proxy_and_falls_back_when_it_is_away() {
 }
 
 #[tokio::test]
+async fn many_at_once_ask_for_the_list_of_proxies_once() {
+    let server = Server::start(|_, request| match request.command.as_str() {
+        "hosts" => Answer::bytes(b"[]"),
+        _ => Answer::bytes(b"data"),
+    })
+    .await;
+    let client = server.client();
+    let reads = (0..8).map(|_| client.read_file("//x"));
+    for read in futures_util::future::join_all(reads).await {
+        assert_eq!(read.unwrap(), "data");
+    }
+    assert_eq!((server.requests("hosts").len(), server.requests("read_file").len()), (1, 8));
+}
+
+#[tokio::test]
 async fn without_a_list_of_hosts_the_configured_proxy_moves_data() {
     let server = Server::start(|_, request| match request.command.as_str() {
         "hosts" => Answer::foreign(404),

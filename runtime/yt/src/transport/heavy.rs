@@ -46,15 +46,24 @@ impl Transport {
             return self.config.proxy.clone();
         }
         if self.with_heavy(|heavy| heavy.is_stale(Instant::now())) {
-            match self.ask_hosts().await {
-                Ok(urls) => self.with_heavy(|heavy| heavy.known = Some((urls, Instant::now()))),
-                Err(error) => {
-                    tracing::debug!(?error, "`/hosts` gave no list: the configured proxy moves data");
-                }
-            }
+            self.refresh_hosts().await;
         }
         self.with_heavy(|heavy| heavy.choose(Instant::now(), rand::random_range(0..TOP * 1000)))
             .unwrap_or_else(|| self.config.proxy.clone())
+    }
+
+    /// Asks for the list. Whoever comes while it is asked for waits for the same answer.
+    async fn refresh_hosts(&self) {
+        let Ok(_asking) = self.asking_hosts.try_lock() else {
+            drop(self.asking_hosts.lock().await);
+            return;
+        };
+        match self.ask_hosts().await {
+            Ok(urls) => self.with_heavy(|heavy| heavy.known = Some((urls, Instant::now()))),
+            Err(error) => {
+                tracing::debug!(?error, "`/hosts` gave no list: the configured proxy moves data");
+            }
+        }
     }
 
     /// Leaves a proxy alone for a while if the failure was its own.

@@ -32,6 +32,8 @@ pub(crate) struct Transport {
     failures: AtomicU64,
     pub(crate) health: Health,
     pub(crate) heavy: Mutex<HeavyProxies>,
+    /// Held by whoever asks for the list of proxies, so that many writes at once ask once.
+    pub(super) asking_hosts: tokio::sync::Mutex<()>,
 }
 
 impl Transport {
@@ -59,6 +61,7 @@ impl Transport {
             failures: AtomicU64::new(0),
             health: Health::default(),
             heavy: Mutex::default(),
+            asking_hosts: tokio::sync::Mutex::default(),
         })
     }
 
