@@ -2,8 +2,9 @@
 //!
 //! All nodes of an operation together send at most [`OPERATION_REQUESTS_PER_SECOND`] requests for their log tables.
 //! No node knows what the others do, so each has its share of them: an account that fills with time and that every
-//! request is taken from. A batch waits until the account bears it. One node with one worker writes every second;
-//! 1,000 nodes with 8 workers each, all of them loud, write every 10 seconds.
+//! request is taken from. A batch waits until the account bears it, and up to [`STRAY`] of that time more: nodes that
+//! came to write at the same moment, say when a cluster is back, would do so for ever. One node with one worker writes
+//! every second; 1,000 nodes with 8 workers each, all of them loud, write every 10 to 13 seconds.
 
 use std::time::Duration;
 
@@ -15,6 +16,9 @@ const REQUESTS_OF_A_BATCH: f64 = 2.0;
 
 /// After the first line nothing is waited for but what belongs to it.
 const GATHER: Duration = Duration::from_millis(20);
+
+/// How much longer than it must, at most, a node waits for its account.
+const STRAY: f64 = 0.3;
 
 /// First and longest pause after a failure.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
@@ -29,6 +33,8 @@ pub(super) struct Pace {
     /// Requests that may be sent at `counted_at`; below 0 if more were sent than there were.
     account: f64,
     most: f64,
+    /// How much longer than it must the next batch waits, as a factor.
+    stretch: f64,
     counted_at: Duration,
     /// When the last batch left.
     last: Option<Duration>,
@@ -51,6 +57,7 @@ impl Pace {
             share,
             account: most * luck,
             most,
+            stretch: 1.0,
             counted_at: Duration::ZERO,
             last: None,
             failures: 0,
@@ -68,14 +75,15 @@ impl Pace {
             Some(last) => (last + self.batch_age).max(now + GATHER.min(self.batch_age)),
             None => now + GATHER.min(self.batch_age),
         };
-        let lacking = (requests(tables) - self.account).max(0.0) / self.share;
+        let lacking = (requests(tables) - self.account).max(0.0) / self.share * self.stretch;
         let affordable = self.counted_at + Duration::from_secs_f64(lacking);
         Some(wanted.max(affordable).max(self.paused_until))
     }
 
-    /// A batch leaves.
-    pub(super) fn begin(&mut self, now: Duration) {
+    /// A batch leaves. `stray`, from 0 to 1, says how much longer than it must the next one waits.
+    pub(super) fn begin(&mut self, now: Duration, stray: f64) {
         self.last = Some(now);
+        self.stretch = 1.0 + STRAY * stray;
     }
 
     /// So many requests were sent.
@@ -139,7 +147,7 @@ mod tests {
             if now > SECOND * u32::try_from(seconds).unwrap() {
                 return times;
             }
-            pace.begin(now);
+            pace.begin(now, 0.0);
             times.push(now);
             // The request's own time.
             now += Duration::from_millis(1);
@@ -153,7 +161,7 @@ mod tests {
         pace.spend(SECOND, 0);
         assert_eq!(pace.next(SECOND, 0, 0), None);
         assert_eq!(pace.next(SECOND, 10, 1), Some(SECOND + GATHER));
-        pace.begin(SECOND + GATHER);
+        pace.begin(SECOND + GATHER, 0.5);
         pace.spend(SECOND + GATHER, 3);
         assert_eq!(pace.next(SECOND * 3 / 2, 10, 1), Some(SECOND * 2 + GATHER));
         assert_eq!(pace.next(SECOND * 3 / 2, 4 * MIB, 1), Some(SECOND * 3 / 2));
@@ -182,6 +190,33 @@ mod tests {
         let first = |luck| pace(1000, 8, luck).next(Duration::ZERO, 1, 8).unwrap();
         assert_eq!((first(1.0), first(0.5), first(0.0)), (GATHER, SECOND * 5, SECOND * 10));
         assert_eq!(pace(1000, 8, 0.0).spread(8), SECOND * 11);
+    }
+
+    /// All nodes write at the same moment, as they do when a cluster is back. After two minutes they no longer do.
+    #[test]
+    fn nodes_that_write_at_once_drift_apart() {
+        let mut seconds = vec![0; 300];
+        for node in 0..1000 {
+            let mut pace = pace(1000, 8, 1.0);
+            let mut now = pace.next(Duration::ZERO, 1, 8).unwrap();
+            for batch in 0.. {
+                let Some(requests) = usize::try_from(now.as_secs()).ok().and_then(|now| seconds.get_mut(now))
+                else {
+                    break;
+                };
+                *requests += 10;
+                // Any row of numbers without a pattern: the fraction of the golden ratio's multiples.
+                pace.begin(now, (f64::from(node * 37 + batch * 1009) * 0.618_033_988_75).fract());
+                now += Duration::from_millis(1);
+                pace.spend(now, 10);
+                now = pace.next(now, 1, 8).unwrap();
+            }
+        }
+        assert_eq!(seconds[0], 10_000);
+        let most = seconds[120..].iter().max().unwrap();
+        assert!(*most < 3000, "{most} requests in a second");
+        let mean = seconds[120..].iter().sum::<usize>() / 180;
+        assert!((800..=1000).contains(&mean), "{mean} a second");
     }
 
     #[test]

@@ -210,7 +210,7 @@ impl Shipper {
             return Shipped::There;
         }
         let begun = self.began.elapsed();
-        self.pace.begin(begun);
+        self.pace.begin(begun, rand::random());
         let before = self.tables.requests();
         let reader = self.relief.spool().reader();
         let result = {
