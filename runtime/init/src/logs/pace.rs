@@ -2,8 +2,8 @@
 //!
 //! All nodes of an operation together send at most [`OPERATION_REQUESTS_PER_SECOND`] requests for their log tables.
 //! No node knows what the others do, so each has its share of them: an account that fills with time and that every
-//! request is taken from. A batch waits until the account bears it, and up to [`STRAY`] of that time more: nodes that
-//! came to write at the same moment, say when a cluster is back, would do so for ever. One node with one worker writes
+//! request is taken from. A batch waits until the account bears it, and costs up to [`STRAY`] more than it sent: nodes
+//! that came to write at the same moment, say when a cluster is back, would do so for ever. One node with one worker writes
 //! every second; 1,000 nodes with 8 workers each, all of them loud, write every 10 to 13 seconds.
 
 use std::time::Duration;
@@ -17,7 +17,8 @@ const REQUESTS_OF_A_BATCH: f64 = 2.0;
 /// After the first line nothing is waited for but what belongs to it.
 const GATHER: Duration = Duration::from_millis(20);
 
-/// How much longer than it must, at most, a node waits for its account.
+/// How much more than it sent, at most, a batch costs. What a batch waited too long would come back to it in time, and
+/// all would write together again; what it paid too much is gone.
 const STRAY: f64 = 0.3;
 
 /// First and longest pause after a failure.
@@ -33,8 +34,6 @@ pub(super) struct Pace {
     /// Requests that may be sent at `counted_at`; below 0 if more were sent than there were.
     account: f64,
     most: f64,
-    /// How much longer than it must the next batch waits, as a factor.
-    stretch: f64,
     counted_at: Duration,
     /// When the last batch left.
     last: Option<Duration>,
@@ -57,7 +56,6 @@ impl Pace {
             share,
             account: most * luck,
             most,
-            stretch: 1.0,
             counted_at: Duration::ZERO,
             last: None,
             failures: 0,
@@ -75,23 +73,22 @@ impl Pace {
             Some(last) => (last + self.batch_age).max(now + GATHER.min(self.batch_age)),
             None => now + GATHER.min(self.batch_age),
         };
-        let lacking = (requests(tables) - self.account).max(0.0) / self.share * self.stretch;
+        let lacking = (requests(tables) - self.account).max(0.0) / self.share;
         let affordable = self.counted_at + Duration::from_secs_f64(lacking);
         Some(wanted.max(affordable).max(self.paused_until))
     }
 
-    /// A batch leaves. `stray`, from 0 to 1, says how much longer than it must the next one waits.
-    pub(super) fn begin(&mut self, now: Duration, stray: f64) {
+    /// A batch leaves.
+    pub(super) fn begin(&mut self, now: Duration) {
         self.last = Some(now);
-        self.stretch = 1.0 + STRAY * stray;
     }
 
-    /// So many requests were sent.
-    pub(super) fn spend(&mut self, now: Duration, requests: u64) {
+    /// So many requests were sent. `stray`, from 0 to 1, says how much more they cost.
+    pub(super) fn spend(&mut self, now: Duration, requests: u64, stray: f64) {
         let earned = now.saturating_sub(self.counted_at).as_secs_f64() * self.share;
         // Counts of requests are far below 2^52.
         #[expect(clippy::cast_precision_loss, reason = "a batch has few requests")]
-        let spent = requests as f64;
+        let spent = requests as f64 * (1.0 + STRAY * stray);
         self.account = (self.account + earned).min(self.most) - spent;
         self.counted_at = now;
     }
@@ -147,22 +144,22 @@ mod tests {
             if now > SECOND * u32::try_from(seconds).unwrap() {
                 return times;
             }
-            pace.begin(now, 0.0);
+            pace.begin(now);
             times.push(now);
             // The request's own time.
             now += Duration::from_millis(1);
-            pace.spend(now, tables as u64 + 2);
+            pace.spend(now, tables as u64 + 2, 0.0);
         }
     }
 
     #[test]
     fn a_line_leaves_at_once_and_the_next_ones_once_a_second() {
         let mut pace = pace(1, 1, 0.0);
-        pace.spend(SECOND, 0);
+        pace.spend(SECOND, 0, 0.0);
         assert_eq!(pace.next(SECOND, 0, 0), None);
         assert_eq!(pace.next(SECOND, 10, 1), Some(SECOND + GATHER));
-        pace.begin(SECOND + GATHER, 0.5);
-        pace.spend(SECOND + GATHER, 3);
+        pace.begin(SECOND + GATHER);
+        pace.spend(SECOND + GATHER, 3, 0.0);
         assert_eq!(pace.next(SECOND * 3 / 2, 10, 1), Some(SECOND * 2 + GATHER));
         assert_eq!(pace.next(SECOND * 3 / 2, 4 * MIB, 1), Some(SECOND * 3 / 2));
         assert_eq!(pace.next(SECOND * 9, 10, 1), Some(SECOND * 9 + GATHER));
@@ -205,11 +202,13 @@ mod tests {
                     break;
                 };
                 *requests += 10;
-                // Any row of numbers without a pattern: the fraction of the golden ratio's multiples.
-                pace.begin(now, (f64::from(node * 37 + batch * 1009) * 0.618_033_988_75).fract());
+                pace.begin(now);
                 now += Duration::from_millis(1);
-                pace.spend(now, 10);
-                now = pace.next(now, 1, 8).unwrap();
+                // Any row of numbers without a pattern: the fraction of the golden ratio's multiples.
+                let stray = (f64::from(node * 37 + batch * 1009) * 0.618_033_988_75).fract();
+                pace.spend(now, 10, stray);
+                // The line of the first worker that writes again sets the time, and those of all others come along.
+                now = pace.next(now, 1, 1).unwrap();
             }
         }
         assert_eq!(seconds[0], 10_000);

@@ -210,7 +210,7 @@ impl Shipper {
             return Shipped::There;
         }
         let begun = self.began.elapsed();
-        self.pace.begin(begun, rand::random());
+        self.pace.begin(begun);
         let before = self.tables.requests();
         let reader = self.relief.spool().reader();
         let result = {
@@ -228,7 +228,7 @@ impl Shipper {
         };
         let now = self.began.elapsed();
         let requests = self.tables.requests() - before;
-        self.pace.spend(now, requests);
+        self.pace.spend(now, requests, rand::random());
         match result {
             None => {
                 self.doubt = Doubt::Some;
