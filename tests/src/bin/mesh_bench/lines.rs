@@ -101,7 +101,6 @@ struct Children(Vec<Child>);
 
 impl Drop for Children {
     fn drop(&mut self) {
-        // `torchrun` ends its workers when it is asked to end, not when it is killed.
         for child in self.0.iter().filter(|_| std::thread::panicking()) {
             if let Ok(pid) = i32::try_from(child.id()) {
                 let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);

@@ -10,8 +10,8 @@ use tractorun_tests::Scratch;
 use tractorun_tests::bench::peers;
 use tractorun_tests::nodes::free_port;
 
-use crate::lines::{Group, poll};
-use crate::notes::{end_workers, find_notes, last_after, notes, send};
+use crate::lines::Group;
+use crate::notes::{last_after, notes, send};
 use crate::supervisors::own_path;
 use crate::worker::now;
 
@@ -68,13 +68,7 @@ fn measure(count: usize) -> Agents {
     send(up[&1].1, Signal::SIGKILL);
     let told = notes(&folder, "term", count - 1);
     // All begin again, and are ended before anybody is killed: torchrun would leave its workers behind.
-    let begun = poll("next round", || {
-        // The one that was killed counts a restart and the others do not; ranks are given anew.
-        let both = ["up", "again"].map(|what| find_notes(&folder, what, 0).unwrap_or_default());
-        let begun: Vec<_> = both.into_iter().flatten().filter(|(_, (time, _))| *time > death).collect();
-        (begun.len() == count).then_some(begun)
-    });
-    end_workers(&begun.into_iter().collect());
-    group.end();
+    // Their workers end with them.
+    group.kill();
     Agents { meeting_seconds, propagation_seconds: last_after(&told, death) }
 }

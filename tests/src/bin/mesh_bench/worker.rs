@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SigSet, Signal};
 use nix::time::{ClockId, clock_gettime};
 
@@ -18,6 +19,8 @@ pub(crate) fn run() {
     signals.add(Signal::SIGTERM);
     signals.add(Signal::SIGUSR1);
     signals.thread_block().expect("signals can be blocked");
+    // Peers leave their workers behind when they are killed.
+    set_pdeathsig(Signal::SIGTERM).expect("Linux has this signal");
     let attempt = std::env::var("TORCHELASTIC_RESTART_COUNT").unwrap_or_default();
     note(if attempt == "0" || attempt.is_empty() { "up" } else { "again" }, std::process::id());
     let signal = signals.wait().expect("a signal can be waited for");
